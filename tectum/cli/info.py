@@ -1,0 +1,112 @@
+"""tectum info: what a library, a model folder or a media file holds, or what this installation can do."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tectum import __version__
+from tectum.cli.output import megabytes, print_facts, print_json
+from tectum.errors import ConfigError
+
+
+def info(
+    path: Annotated[Path | None, typer.Argument(metavar="PATH", help="A library, a model folder, or a media file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Tell what a library, a model or a file holds.
+
+    Without a path: what this installation has.
+
+    \b
+    tectum info my.tectum
+    tectum info holiday.jpg
+    """
+    if path is None:
+        facts = _installation()
+    elif not path.exists():
+        raise ConfigError(f"there is no {path}: give a library, a model folder or a media file")
+    elif path.is_file():
+        facts = _file(path)
+    elif (path / "config.json").exists():
+        facts = _model(path)
+    else:
+        facts = _library(path)
+    if as_json:
+        print_json(facts)
+    else:
+        print_facts({name: _told(name, value) for name, value in facts.items()})
+
+
+def _installation() -> dict[str, Any]:
+    import torch
+
+    from tectum import hub
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"processor, {torch.get_num_threads()} threads"
+    return {
+        "tectum": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "device": device,
+        "models": [model.name for model in hub.available()],
+    }
+
+
+def _library(path: Path) -> dict[str, Any]:
+    from tectum.search.library import Library
+
+    return asdict(Library(path).info())
+
+
+def _model(path: Path) -> dict[str, Any]:
+    from tectum import hub
+
+    space = hub.load(path)
+    return {
+        "model": space.name,
+        "what it is": space.config.description,
+        "kinds": list(space.modalities),
+        "dim": space.dim,
+        "parameters": sum(parameter.numel() for parameter in space.parameters()),
+        "fingerprint": space.fingerprint,
+        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+    }
+
+
+def _file(path: Path) -> dict[str, Any]:
+    from tectum.media.kinds import sniff
+
+    kind = sniff(path)
+    facts: dict[str, Any] = {"path": str(path), "kind": kind, "bytes": path.stat().st_size}
+    if kind == "image":
+        from tectum.media.image import read_image
+
+        facts["pixels"] = list(read_image(path).size)
+    elif kind == "audio":
+        from tectum.media.audio import sound_info
+
+        facts |= asdict(sound_info(path))
+    else:
+        from tectum.media.text import read_text
+
+        text = read_text(path)
+        facts |= {"characters": len(text), "words": len(text.split())}
+    return facts
+
+
+def _told(name: str, value: Any) -> str:
+    """A value for people: sizes with units, lists and counts on one line."""
+    if name == "bytes":
+        return megabytes(value)
+    if name == "pixels":
+        return " × ".join(map(str, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{count:,} {key}" for key, count in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Floor 1: losses over embeddings, pure functions of tensors."""

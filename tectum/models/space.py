@@ -1,0 +1,177 @@
+"""Space: any set of towers into one shared space of unit vectors (CLIP, arXiv:2103.00020; ImageBind, arXiv:2305.05665)."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tectum.media.text import Tokenizer
+from tectum.models.towers import Tower, TowerConfig, build_tower
+
+MAX_SCALE = 100.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpaceConfig:
+    """What a space is made of.
+
+    `templates` are the prompts, each with one `{}`, that a class name is put into and averaged over when classifying.
+    """
+
+    name: str
+    description: str = ""
+    dim: int
+    towers: Mapping[str, TowerConfig]
+    templates: tuple[str, ...] = ("{}", "a photo of a {}", "a drawing of a {}")
+
+    def __post_init__(self) -> None:
+        if not self.towers:
+            raise ValueError("a space needs at least one tower")
+
+
+class Space(nn.Module):
+    """Embed any of its modalities as unit vectors that can be compared by their dot product.
+
+    The temperature stays outside the vectors: `scale(a, b)` belongs to a pair of modalities. No vector depends on what else is
+    in the batch, so vectors can be cached and added.
+
+    Attributes:
+        background: modality to [m, dim], vectors of unrelated items: the null distribution a search compares with.
+        calibration: "text->image" to (slope, offset): log-odds of relevance per standard deviation above that null.
+        fingerprint: hash of configuration and weights, set by `hub.load`.
+
+    >>> import tectum
+    >>> space = tectum.load("space-mini")
+    >>> {name: tuple(vectors.shape) for name, vectors in space.embed(text=["a dog", "rain"]).items()}
+    {'text': (2, 256)}
+    """
+
+    def __init__(self, config: SpaceConfig, tokenizer: Tokenizer | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.towers = nn.ModuleDict({name: build_tower(tower, config.dim, tokenizer) for name, tower in config.towers.items()})
+        names = sorted(config.towers)
+        pairs = [_key(a, b) for i, a in enumerate(names) for b in names[i:]]
+        self.log_scale = nn.ParameterDict({pair: nn.Parameter(torch.tensor(math.log(1 / 0.07))) for pair in pairs})
+        self.background: dict[str, Tensor] = {}
+        self.calibration: dict[str, tuple[float, float]] = {}
+        self.fingerprint = ""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.config.name
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self.config.dim
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the towers."""
+        return tuple(self.config.towers)
+
+    def tower(self, modality: str) -> Tower:
+        """One tower.
+
+        Raises:
+            ValueError: if the space has none of this name.
+        """
+        if modality not in self.towers:
+            raise ValueError(f"{self.name} has no {modality} tower: it knows {', '.join(self.modalities)}")
+        return cast(Tower, self.towers[modality])
+
+    def scale(self, a: str, b: str) -> Tensor:
+        """The inverse temperature between two modalities, at most 100."""
+        return self.log_scale[_key(a, b)].exp().clamp(max=MAX_SCALE)
+
+    def forward(self, batches: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Collated batches of any subset of the modalities to unit vectors [n_modality, dim]."""
+        return {name: F.normalize(self.tower(name)(batch).float(), dim=-1) for name, batch in batches.items()}
+
+    def prepare(self, modality: str, source: Any) -> Tensor:
+        """Decode and preprocess one item; needs no gradients, no GPU and may run in threads.
+
+        Raises:
+            MediaError: if the item cannot be read as what it should be.
+        """
+        return self.tower(modality).prepare(source)
+
+    @torch.inference_mode()
+    def encode(self, modality: str, prepared: Sequence[Tensor]) -> Tensor:
+        """Prepared items to unit vectors [n, dim], float32, on the CPU."""
+        if not prepared:
+            return torch.zeros(0, self.dim)
+        device = next(self.parameters()).device
+        batch = self.tower(modality).collate([item.to(device) for item in prepared])
+        return self({modality: batch})[modality].cpu()
+
+    def embed(self, *, batch_size: int = 64, **sources: Iterable[Any]) -> dict[str, Tensor]:
+        """Items of any subset of the modalities to unit vectors [n, dim].
+
+        Args:
+            batch_size: items that go through the model together; changes speed, not vectors.
+            sources: per modality a list of paths, bytes, Pillow images or arrays (image), paths, bytes or (samples, rate)
+                (audio), strings (text).
+
+        Raises:
+            MediaError: if an item cannot be read.
+            ValueError: if the space lacks a modality.
+        """
+        result = {}
+        for modality, items in sources.items():
+            if isinstance(items, str | bytes):
+                raise ValueError(f"{modality} takes a list of items: write {modality}=[…]")
+            prepared = [self.prepare(modality, item) for item in items]
+            parts = [self.encode(modality, prepared[at : at + batch_size]) for at in range(0, len(prepared), batch_size)]
+            result[modality] = torch.cat(parts) if parts else torch.zeros(0, self.dim)
+        return result
+
+    def embed_samples(self, samples: Sequence[Mapping[str, Any]], *, batch_size: int = 64) -> dict[str, tuple[Tensor, Tensor]]:
+        """Samples that each hold any subset of the modalities to, per modality, (rows [k], unit vectors [k, dim]).
+
+        `rows` are the indices of the samples that have the modality; what is missing is simply not there.
+        """
+        result = {}
+        for modality in self.modalities:
+            rows = [row for row, sample in enumerate(samples) if modality in sample]
+            if rows:
+                sources: dict[str, Any] = {modality: [samples[row][modality] for row in rows]}
+                result[modality] = (torch.tensor(rows), self.embed(batch_size=batch_size, **sources)[modality])
+        return result
+
+    def label_vectors(self, labels: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
+        """Class vectors [labels, dim]: the unit mean over the prompts of each label (CLIP §3.1.4, prompt ensembling)."""
+        templates = templates or self.config.templates
+        prompts = [template.replace("{}", label) for label in labels for template in templates]
+        vectors = self.embed(text=prompts)["text"].unflatten(0, (len(labels), len(templates)))
+        return F.normalize(vectors.mean(1), dim=-1)
+
+    def classify(self, labels: Sequence[str], *, templates: Sequence[str] | None = None, **sources: Iterable[Any]) -> Tensor:
+        """Zero-shot probabilities [n, labels] of one modality's items.
+
+        Raises:
+            ValueError: if not exactly one modality is given, or no label.
+
+        >>> import numpy, tectum
+        >>> probabilities = tectum.load("space-mini").classify(["dog", "rain"], image=[numpy.zeros((64, 64, 3), "uint8")])
+        >>> tuple(probabilities.shape), round(probabilities.sum().item(), 4)
+        ((1, 2), 1.0)
+        """
+        if len(sources) != 1 or not labels:
+            raise ValueError(f"classify takes labels and the items of exactly one modality, not {sorted(sources)}")
+        (modality,) = sources
+        items: dict[str, Any] = dict(sources)
+        vectors = self.embed(**items)[modality]
+        with torch.inference_mode():
+            logits = self.scale(modality, "text").cpu() * vectors @ self.label_vectors(labels, templates).T
+        return logits.softmax(-1)
+
+
+def _key(a: str, b: str) -> str:
+    return "-".join(sorted((a, b)))

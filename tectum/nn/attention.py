@@ -1,0 +1,68 @@
+"""Multi-head attention (Vaswani et al. 2017, arXiv:1706.03762), the only attention of the house."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    """softmax(q kᵀ / √(w/h) + mask) v per head, through PyTorch's fused kernel.
+
+    Self-attention when `context` is left out, cross-attention otherwise. `weights` computes the probabilities themselves,
+    in the plain way, for pictures and tests.
+
+    Args:
+        width: size of the tokens that ask.
+        heads: number of heads; divides `width`.
+        context_width: size of the tokens that answer, `width` if left out.
+
+    Raises:
+        ValueError: if `heads` does not divide `width`.
+
+    >>> attention = Attention(8, 2)
+    >>> attention(torch.zeros(3, 5, 8)).shape
+    torch.Size([3, 5, 8])
+    >>> attention.weights(torch.zeros(3, 5, 8)).shape
+    torch.Size([3, 2, 5, 5])
+    """
+
+    def __init__(self, width: int, heads: int, *, context_width: int | None = None, bias: bool = True) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{heads} heads do not divide a width of {width}")
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key = nn.Linear(context_width or width, width, bias=bias)
+        self.value = nn.Linear(context_width or width, width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """[n, s, w] (and context [n, t, w']) to [n, s, w]; `mask` [n, t], True where a context token may be seen."""
+        q, k, v = self._project(x, x if context is None else context)
+        seen = None if mask is None else mask[:, None, None, :]
+        if causal and seen is not None:
+            seen, causal = seen & _causal(x.shape[1], k.shape[2], x.device), False
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+    def weights(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """The attention probabilities [n, h, s, t] that `forward` mixes the values with."""
+        q, k, _ = self._project(x, x if context is None else context)
+        logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        if mask is not None:
+            logits = logits.masked_fill(~mask[:, None, None, :], -math.inf)
+        if causal:
+            logits = logits.masked_fill(~_causal(q.shape[2], k.shape[2], x.device), -math.inf)
+        return logits.softmax(-1)
+
+    def _project(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def split(y: Tensor) -> Tensor:
+            return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        return split(self.query(x)), split(self.key(context)), split(self.value(context))
+
+
+def _causal(queries: int, keys: int, device: torch.device) -> Tensor:
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril()
