@@ -6,10 +6,10 @@
 The second run never sees one vendor's drawings nor a tenth of the photographs and captions, and pairs sounds with words: it
 gives the left-out scores, the topline of the sounds, and unseen pairs to calibrate relevance on.
 
-Pictures teach words and words pictures (InfoNCE over a batch of photographs and drawings). Both also meet a table of concepts, one
-learned vector for each name, so that every picture has all the names as negatives at every step; the table is not shipped. Sounds
-are aligned with pictures of what makes them, the pictures being frozen for that edge (ImageBind): no sound meets a word or a
-concept. Captions of one photograph teach words about words.
+Pictures teach words and words pictures (InfoNCE over a batch of photographs and drawings). Both also meet a table of concepts,
+one learned vector for each name, so that every picture has all the names as negatives at every step; the table is not shipped.
+Sounds are aligned with pictures of what makes them, the pictures being frozen for that edge (ImageBind): no sound meets a word
+or a concept. Captions of one photograph teach words about words.
 Measured figures stand in the model card, weights/space-mini/README.md, written by `recipes/space_mini_card.py`.
 """
 

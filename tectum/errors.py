@@ -41,3 +41,11 @@ class StoreError(TectumError):
 
 class LibraryError(TectumError):
     """A media library that is missing, locked or made with another model."""
+
+
+class EvaluationError(TectumError):
+    """Results, references or features that cannot be scored together."""
+
+
+class PassportError(EvaluationError):
+    """Two scores that were made in different ways."""

@@ -12,7 +12,7 @@ import typer
 
 from tectum.cli.output import complain, print_json
 from tectum.cli.results import as_json, print_results, short
-from tectum.errors import ConfigError
+from tectum.errors import ConfigError, LibraryError
 from tectum.media.source import display
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def index(
     from tectum.search.library import Library
 
     space = _load(model)
-    roots = _roots(library) if rebuild or not folders else []
+    roots = _roots(library, damaged=rebuild) if rebuild or not folders else []
     wanted = list(dict.fromkeys([*(folders or []), *(root for root in roots if root.exists())]))
     if not wanted:
         raise ConfigError(f"there is nothing to index: give a folder, for example: tectum index ~/Pictures --library {library}")
@@ -158,11 +158,16 @@ def _load(model: str | None) -> Space | None:
     return hub.load(model)
 
 
-def _roots(library: Path) -> list[Path]:
-    """What was indexed before; nothing for a library that is not there yet."""
+def _roots(library: Path, damaged: bool) -> list[Path]:
+    """What was indexed before; nothing for a library that is not there yet, nor for a damaged one where that is expected."""
     from tectum.search.library import Library
 
-    return [Path(root) for root in Library(library).info().roots] if library.exists() else []
+    try:
+        return [Path(root) for root in Library(library).info().roots] if library.exists() else []
+    except LibraryError:
+        if damaged:
+            return []
+        raise
 
 
 def _answer(query: Query, as_json_wanted: bool, html: Path | None) -> None:

@@ -44,7 +44,7 @@ def load_recipe(name_or_path: str | Path) -> types.ModuleType:
     Raises ConfigError if there is none, or if the file lacks `Recipe` or `run`.
 
     >>> load_recipe("space_mini").Recipe().steps  # doctest: +SKIP
-    6000
+    2000
     """
     path = _find(name_or_path)
     spec = importlib.util.spec_from_file_location(f"tectum_recipe_{path.stem}", path)

@@ -125,6 +125,15 @@ def test_rebuild_reads_all_folders_again(tectum: Run, media: Path, tmp_path: Pat
     assert done.err == f"tectum: {second} is not there: its files stay in the index\n"
 
 
+def test_rebuild_mends_a_damaged_library(tectum: Run, media: Path) -> None:
+    tectum("index", media)
+    Path("my.tectum/library.json").write_text("{")
+    done = tectum("index", media)
+    assert done.status == 2 and "--rebuild" in done.err
+    (report,) = found(tectum, "index", "--rebuild", media)
+    assert report["added"] == 7
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,0 +1,203 @@
+"""From items to a score: sufficient statistics, exact merging, and the bootstrap.
+
+A metric measures each item once, as a row of statistics: (right, 1) for accuracy, clipped and total n-gram counts and lengths
+for BLEU, (errors, words) for the word error rate. A formula turns weighted rows into the value: with weight one for each row it
+is the score itself, with the counts of a resample it is a bootstrap replicate (Efron 1979). So every metric has an interval, two
+systems are compared on the same resamples, and shards merge into exactly what a single run gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tectum.errors import EvaluationError
+from tectum.evaluate.score import Passport, Score
+
+Formula = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Weights [b, n] ≥ 0 and statistics [n, s], both float64, to b values; nan where the weights leave it undefined."""
+
+_WEIGHTS_AT_ONCE = 1 << 22
+
+
+def of_sums(function: Callable[[np.ndarray], np.ndarray]) -> Formula:
+    """The formula of a function of the summed statistics, [b, s] → [b]."""
+    return lambda weights, statistics: function(weights @ statistics)
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), math.nan), where=sums[:, 1] != 0)
+
+
+ratio = of_sums(_ratio)
+"""Statistics (numerator, denominator): the sum of the first over the sum of the second. The mean of x is that of (x, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a metric measured of each item.
+
+    Attributes:
+        passport: the metric and its settings.
+        formula: how weighted statistics become the value.
+        ids: one id for each item.
+        statistics: float64 [n, s].
+        groups: what is drawn together in a resample (the five captions of a picture); by default each item by itself.
+
+    Raises:
+        EvaluationError: if an id is there twice, the shapes differ, or a statistic is not finite.
+
+    >>> right = Measurement.mean(Passport("accuracy"), ["a", "b", "c", "d"], [1, 0, 1, 1])
+    >>> right.score().value
+    0.75
+    >>> left, rest = right.rows([3, 0]), right.rows([1, 2])
+    >>> merge([rest, left]).score() == right.score()
+    True
+    """
+
+    passport: Passport
+    formula: Formula
+    ids: tuple[str, ...]
+    statistics: np.ndarray
+    groups: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        name = self.passport.metric
+        if self.statistics.ndim != 2 or len(self.statistics) != len(self.ids):
+            shape = list(self.statistics.shape)
+            raise EvaluationError(f"{name}: {len(self.ids)} ids need statistics [{len(self.ids)}, s], not {shape}")
+        if self.groups is not None and len(self.groups) != len(self.ids):
+            raise EvaluationError(f"{name}: {len(self.ids)} ids need as many groups, not {len(self.groups)}")
+        if len(set(self.ids)) != len(self.ids):
+            seen: set[str] = set()
+            twice = next(key for key in self.ids if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise EvaluationError(f"{name}: the item {twice!r} is there twice: give every item once")
+        finite = np.isfinite(self.statistics).all(1)
+        if not finite.all():
+            raise EvaluationError(f"{name}: the item {self.ids[int(finite.argmin())]!r} has a statistic that is not finite")
+
+    @classmethod
+    def mean(cls, passport: Passport, ids: Iterable[str], values: Sequence[float] | np.ndarray) -> Measurement:
+        """The measurement whose score is the mean of one value an item."""
+        array = np.asarray(values, np.float64).reshape(-1)
+        return cls(passport, ratio, tuple(ids), np.stack((array, np.ones_like(array)), 1))
+
+    def rows(self, at: Sequence[int] | np.ndarray) -> Measurement:
+        """Some of the items."""
+        chosen = [int(i) for i in at]
+        groups = None if self.groups is None else tuple(self.groups[i] for i in chosen)
+        return replace(self, ids=tuple(self.ids[i] for i in chosen), statistics=self.statistics[chosen], groups=groups)
+
+    def values(self) -> dict[str, float]:
+        """The score of each item by itself."""
+        one = np.ones((1, 1))
+        return {key: float(self.formula(one, row[None])[0]) for key, row in zip(self.ids, self.statistics, strict=True)}
+
+    def score(self, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Score:
+        """The value and its percentile bootstrap interval.
+
+        The items are put in the order of their ids first, so that neither their order nor the shards they came from matter.
+
+        Args:
+            resamples: how many; 0 for no interval.
+            level: of confidence.
+            seed: of the resamples; the same seed draws the same of every measurement of these ids.
+        """
+        ordered = self._ordered()
+        n = len(ordered.ids)
+        if not n:
+            return Score(math.nan, None, 0, self.passport)
+        value = float(self.formula(np.ones((1, n)), ordered.statistics)[0])
+        interval = None
+        if resamples and len(set(ordered.groups or ordered.ids)) > 1 and not math.isnan(value):
+            interval = _between(_replicates(ordered, resamples, seed), level)
+        return Score(value, interval, n, self.passport)
+
+    def _ordered(self) -> Measurement:
+        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
+        return self.rows(order)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The paired difference a − b, its interval, the two-sided bootstrap p-value, and the number of items."""
+
+    difference: float
+    interval: tuple[float, float] | None
+    p: float
+    n: int
+    passport: Passport
+
+
+def merge(parts: Sequence[Measurement]) -> Measurement:
+    """The measurement of the items of all parts, as if made at once.
+
+    Raises:
+        PassportError: if they were made differently.
+        EvaluationError: if there are none, or they share an item.
+    """
+    if not parts:
+        raise EvaluationError("there is nothing to merge: give at least one part")
+    first = parts[0]
+    for part in parts[1:]:
+        first.passport.check_same(part.passport)
+    groups = None
+    if any(part.groups is not None for part in parts):
+        groups = tuple(group for part in parts for group in part.groups or part.ids)
+    ids = tuple(key for part in parts for key in part.ids)
+    return replace(first, ids=ids, statistics=np.concatenate([part.statistics for part in parts]), groups=groups)
+
+
+def compare(a: Measurement, b: Measurement, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Comparison:
+    """Two systems on the same items: the bootstrap of the difference, drawing the same items for both.
+
+    Raises:
+        PassportError: if they were made differently.
+        EvaluationError: if the items are not the same.
+
+    >>> old = Measurement.mean(Passport("accuracy"), "abcd", [1, 0, 0, 1])
+    >>> new = Measurement.mean(Passport("accuracy"), "dcba", [1, 1, 0, 1])
+    >>> compare(new, old).difference
+    0.25
+    """
+    a.passport.check_same(b.passport)
+    a, b = a._ordered(), b._ordered()
+    if a.ids != b.ids:
+        odd = min(set(a.ids) ^ set(b.ids))
+        where = "first" if odd in a.ids else "second"
+        name = a.passport.metric
+        raise EvaluationError(f"{name}: the item {odd!r} is only in the {where} result: compare results on the same items")
+    difference = a.score(resamples=0).value - b.score(resamples=0).value
+    if len(set(a.groups or a.ids)) < 2:
+        return Comparison(difference, None, 1.0, len(a.ids), a.passport)
+    differences = _replicates(a, resamples, seed) - _replicates(b, resamples, seed)
+    known = differences[~np.isnan(differences)]
+    tail = min((known <= 0).sum(), (known >= 0).sum())
+    p = min(1.0, 2 * float(tail + 1) / (len(known) + 1))
+    return Comparison(difference, _between(differences, level), p, len(a.ids), a.passport)
+
+
+def _between(values: np.ndarray, level: float) -> tuple[float, float] | None:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return None
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _replicates(measurement: Measurement, resamples: int, seed: int) -> np.ndarray:
+    formula, statistics = measurement.formula, measurement.statistics
+    return np.concatenate([formula(weights, statistics) for weights in _weights(measurement, resamples, seed)])
+
+
+def _weights(measurement: Measurement, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each item is drawn in each resample, some resamples [b, n] at a time."""
+    units, unit_of = np.unique(np.array(measurement.groups or measurement.ids, object), return_inverse=True)
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _WEIGHTS_AT_ONCE // max(len(measurement.ids), len(units)))
+    for start in range(0, resamples, at_once):
+        drawn = generator.multinomial(len(units), np.full(len(units), 1 / len(units)), size=min(at_once, resamples - start))
+        yield drawn[:, unit_of].astype(np.float64)
