@@ -2,8 +2,9 @@
 
     python recipes/space_mini_card.py --run runs/space-mini --ablation runs/ablation --out weights/space-mini
 
-Relevance is calibrated on pairs that the scored model never saw: photographs, drawings and captions left out of the ablation
-run, and the validation fold of the sounds.
+What the ablation run scores is kept in OUT/ablation.json; without --ablation the card takes it from there.
+Relevance is calibrated on pairs that the model never saw: the photographs and captions held out of its run, and the validation
+fold of the sounds.
 """
 
 import argparse
@@ -17,8 +18,9 @@ import space_mini as recipe_module
 import space_mini_data as corpora
 import torch
 from space_mini import Recipe, SpaceMini, encode_pixels, name_recall, on_white
-from space_mini_card_text import attributions, card
+from space_mini_card_text import Interval, attributions, card, told
 from torch import Tensor
+from torch.nn import functional as F
 
 from tectum import hub
 from tectum.models.space import Space
@@ -57,59 +59,56 @@ def scores_of_pairs(queries: Tensor, items: Tensor, related: Tensor, null: Tenso
     return np.concatenate(positive), np.concatenate(negative)
 
 
-def calibrate(space: Space, task: SpaceMini, unseen: Space, ablation: SpaceMini) -> dict[str, tuple[float, float]]:
-    """(slope, offset) of every pair of modalities: pictures and words on the ablation run, sounds on the validation fold."""
-    size = ablation.recipe.sizes[-1]
-    held = ablation.held_photos
-    vendor = torch.tensor([name == ablation.recipe.leave_vendor for name in ablation.all_drawings.vendors])
-    drawings = ablation.all_drawings.rows(vendor & ablation.all_drawings.base & ~ablation.all_drawings.held_out)
-    names = sorted(set(drawings.names) | set(held.names))
-    shown = [frozenset([held.names[label]]) for label in held.labels.tolist()] + list(drawings.words)
-    pictures = torch.cat(
-        (encode_pixels(unseen, recipe_module.shrink(held.pixels, size)), encode_pixels(unseen, on_white(drawings.pixels, size)))
-    )
-    words = unseen.embed(text=names)["text"]
-    named = torch.tensor([[name in item for item in shown] for name in names])
-    alike = torch.tensor([[bool(a & b) for b in shown] for a in shown]) & ~torch.eye(len(shown), dtype=torch.bool)
-    captions = ablation.held_captions
-    first = unseen.embed(text=[group[0] for group in captions])["text"]
-    second = unseen.embed(text=[group[1] for group in captions])["text"]
-    nulls = background(ablation, unseen)
+def sounding() -> set[str]:
+    """The words of what makes the sounds."""
+    names = {name for names in corpora.SOUND_PICTURES.values() for name in names}
+    return names | {word for name in (*names, *corpora.SOUND_WORDS.values()) for word in name.split()}
 
-    # Sounds: the shipped model itself, on the fold it never trained on.
+
+@torch.inference_mode()
+def calibrate(space: Space, task: SpaceMini) -> dict[str, tuple[float, float]]:
+    """(slope, offset) of every pair of modalities."""
+    size, held, captions = task.recipe.sizes[-1], task.held_photos, task.held_captions
+    photos = encode_pixels(space, recipe_module.shrink(held.pixels, size))
+    named = held.labels[None] == torch.arange(len(held.names))[:, None]
+    # Sentences about other things are asked too: they have to find nothing.
+    known = {word for name in held.names for word in name.split()}
+    foreign = [group[0] for group in captions if not known & set(group[0].lower().strip(".").split())]
+    asked = space.embed(text=[*held.names, *foreign])["text"]
+    class_names = asked[: len(named)]
+    first = space.embed(text=[group[0] for group in captions])["text"]
+    second = space.embed(text=[group[1] for group in captions])["text"]
+    alike = (held.labels[:, None] == held.labels[None]) & ~torch.eye(len(held.labels), dtype=torch.bool)
+
     sounds = space.embed(audio=[(wave.numpy(), corpora.RATE) for wave in task.test_sounds.waves], batch_size=16)["audio"]
     labels = task.test_sounds.labels
-    sound_words = space.embed(text=[corpora.SOUND_WORDS[key] for key in task.test_sounds.keys])["text"]
-    of_class = labels[None] == torch.arange(len(task.test_sounds.keys))[:, None]
+    # Words and pictures of things that make none of the sounds are asked too.
+    silent = [name for name, words in zip(task.drawings.names, task.drawings.words, strict=True) if not words & sounding()][::20]
+    words = [corpora.SOUND_WORDS[key] for key in task.test_sounds.keys]
+    sound_words = space.embed(text=[*words, *silent])["text"]
+    of_class = labels[None] == torch.arange(len(sound_words))[:, None]
     partners = torch.cat([rows[:4] for rows in task.partners])
     partner_class = torch.cat([torch.full((len(rows[:4]),), i) for i, rows in enumerate(task.partners)])
-    sound_pictures = encode_pixels(space, on_white(task.drawings.pixels[partners], size))
-    pictured = partner_class[:, None] == labels[None]
+    sound_pictures = torch.cat((encode_pixels(space, on_white(task.drawings.pixels[partners], size)), photos))
+    pictured = F.pad(partner_class, (0, len(photos)), value=-1)[:, None] == labels[None]
     same = (labels[:, None] == labels[None]) & ~torch.eye(len(labels), dtype=torch.bool)
 
-    pairs: dict[str, tuple[Tensor, Tensor, Tensor, Tensor]] = {
-        "text->image": (words, pictures, named, nulls["image"]),
-        "image->text": (pictures, words, named.T, nulls["text"]),
-        "image->image": (pictures, pictures, alike, nulls["image"]),
-        "text->text": (first, second, torch.eye(len(captions), dtype=torch.bool), nulls["text"]),
-        "text->audio": (sound_words, sounds, of_class, space.background["audio"]),
-        "audio->text": (sounds, sound_words, of_class.T, space.background["text"]),
-        "image->audio": (sound_pictures, sounds, pictured, space.background["audio"]),
-        "audio->image": (sounds, sound_pictures, pictured.T, space.background["image"]),
-        "audio->audio": (sounds, sounds, same, space.background["audio"]),
+    pairs: dict[str, tuple[Tensor, Tensor, Tensor]] = {
+        "text->image": (asked, photos, F.pad(named, (0, 0, 0, len(foreign)))),
+        "image->text": (photos, class_names, named.T),
+        "image->image": (photos, photos, alike),
+        "text->text": (first, second, torch.eye(len(captions), dtype=torch.bool)),
+        "text->audio": (sound_words, sounds, of_class),
+        "audio->text": (sounds, sound_words, of_class.T),
+        "image->audio": (sound_pictures, sounds, pictured),
+        "audio->image": (sounds, sound_pictures, pictured.T),
+        "audio->audio": (sounds, sounds, same),
     }
     result = {}
-    for name, (queries, items, related, null) in pairs.items():
-        found = fit(*scores_of_pairs(queries, items, related, null))
+    for name, (queries, items, related) in pairs.items():
+        found = fit(*scores_of_pairs(queries, items, related, space.background[name.split("->")[1]]))
         result[name] = (found.slope, found.offset)
     return result
-
-
-def interval(hits: Tensor) -> tuple[float, float, float]:
-    """Share and its 95 % Wilson interval."""
-    n, p, z = len(hits), hits.double().mean().item(), 1.96
-    centre, half = (p + z * z / 2 / n), z * ((p * (1 - p) + z * z / 4 / n) / n) ** 0.5
-    return p, (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
 
 
 def sound_hits(space: Space, task: SpaceMini) -> Tensor:
@@ -120,56 +119,58 @@ def sound_hits(space: Space, task: SpaceMini) -> Tensor:
     return (sounds @ words.T).argmax(1) == task.test_sounds.labels
 
 
+def scored(hits: Tensor) -> Interval:
+    """Share of hits [n] with its 95 % Wilson interval, and n."""
+    n, p, z = len(hits), hits.double().mean().item(), 1.96
+    centre, half = (p + z * z / 2 / n), z * ((p * (1 - p) + z * z / 4 / n) / n) ** 0.5
+    return p, (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n), n
+
+
 @torch.inference_mode()
-def measure(space: Space, task: SpaceMini, unseen: Space, ablation: SpaceMini) -> dict[str, tuple[float, float, float, int]]:
+def measure(space: Space, task: SpaceMini) -> dict[str, Interval]:
     """Held-out score to (value, low, high, n)."""
-    size = task.recipe.sizes[-1]
-    scores: dict[str, tuple[float, float, float, int]] = {}
-
-    def put(name: str, hits: Tensor) -> None:
-        scores[name] = (*interval(hits), len(hits))
-
-    test = task.test_photos
-    put("caltech", (encode_pixels(space, test.pixels) @ space.label_vectors(test.names).T).argmax(1) == test.labels)
-    drawings = task.all_drawings
+    size, test, drawings = task.recipe.sizes[-1], task.test_photos, task.all_drawings
+    right = (encode_pixels(space, test.pixels) @ space.label_vectors(test.names).T).argmax(1) == test.labels
+    scores = {"caltech": scored(right), "sound": scored(sound_hits(space, task))}
     names = sorted({name for name, base in zip(drawings.names, drawings.base.tolist(), strict=True) if base})
-    held = drawings.rows(drawings.base & drawings.held_out)
-    left = torch.tensor([vendor == ablation.recipe.leave_vendor for vendor in drawings.vendors])
-    for key, model, chosen in (
-        ("codepoints", space, held),
-        ("vendor", unseen, drawings.rows(drawings.base & ~drawings.held_out & left)),
-    ):
-        hits = name_recall(model, chosen, names, model.label_vectors(names), size)
-        put(f"{key} R@1", hits[:, 0])
-        put(f"{key} R@5", hits.any(1))
-    put("sound", sound_hits(space, task))
-    put("sound direct", sound_hits(unseen, ablation))
+    left = torch.tensor([vendor == task.recipe.leave_vendor for vendor in drawings.vendors])
+    for key, chosen in {"codepoints": drawings.held_out, "vendor": ~drawings.held_out & left}.items():
+        if (drawings.base & chosen).any():
+            hits = name_recall(space, drawings.rows(drawings.base & chosen), names, space.label_vectors(names), size)
+            scores |= {f"{key} R@1": scored(hits[:, 0]), f"{key} R@5": scored(hits.any(1))}
     return scores
 
 
+def open_run(folder: Path, data: Path) -> tuple[Space, SpaceMini]:
+    """A finished run: its model, and its task with the data it was trained and is scored on."""
+    saved = json.loads((folder / "recipe.json").read_text())
+    recipe = replace(Recipe(), **{key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
+    return hub.load(folder / "model"), SpaceMini(replace(recipe, data=data))
+
+
 def main(arguments: Iterable[str] | None = None) -> None:
-    """Read the two runs, write the finished model."""
+    """Read the runs, write the finished model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for option in ("--run", "--ablation", "--out"):
-        parser.add_argument(option, type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--ablation", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     options = parser.parse_args(arguments)
 
-    def open_run(folder: Path) -> tuple[Space, SpaceMini]:
-        saved = json.loads((folder / "recipe.json").read_text())
-        recipe = replace(Recipe(), **{key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
-        return hub.load(folder / "model"), SpaceMini(replace(recipe, data=options.data))
-
-    space, task = open_run(options.run)
-    unseen, ablation = open_run(options.ablation)
+    options.out.mkdir(parents=True, exist_ok=True)
+    kept = options.out / "ablation.json"
+    if options.ablation:
+        kept.write_text(json.dumps(told(options.ablation, measure(*open_run(options.ablation, options.data))), indent=1) + "\n")
+    space, task = open_run(options.run, options.data)
     space.background = background(task, space)
-    space.calibration = calibrate(space, task, unseen, ablation)
-    scores = measure(space, task, unseen, ablation)
+    space.calibration = calibrate(space, task)
+    shipped = told(options.run, measure(space, task))
+    ablation = json.loads(kept.read_text()) if kept.exists() else None
     hub.save(space, options.out)
-    (options.out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
-    (options.out / "README.md").write_text(card(options.run, options.ablation, scores, space), encoding="utf-8")
+    (options.out / "scores.json").write_text(json.dumps(shipped, indent=1) + "\n")
+    (options.out / "README.md").write_text(card(shipped, ablation, space), encoding="utf-8")
     (options.out / "ATTRIBUTIONS.md").write_text(attributions(options.data), encoding="utf-8")
-    print(json.dumps({"scores": scores, "calibration": space.calibration}, indent=1))
+    print(json.dumps({**shipped, "calibration": space.calibration}, indent=1))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from tectum.evaluate.score import Passport, Score
 Formula = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Weights [b, n] ≥ 0 and statistics [n, s], both float64, to b values; nan where the weights leave it undefined."""
 
+RESAMPLES = 1000
 _WEIGHTS_AT_ONCE = 1 << 22
 
 
@@ -96,7 +97,16 @@ class Measurement:
         one = np.ones((1, 1))
         return {key: float(self.formula(one, row[None])[0]) for key, row in zip(self.ids, self.statistics, strict=True)}
 
-    def score(self, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Score:
+    def replicates(self, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+        """The values [resamples] of as many bootstrap samples; nan where one leaves the value undefined.
+
+        The same seed draws the same items of every measurement of these ids, so the replicates of two systems are paired.
+        """
+        ordered = self._ordered()
+        drawn = (self.formula(weights, ordered.statistics) for weights in _weights(ordered, resamples, seed))
+        return np.concatenate([np.zeros(0), *drawn])
+
+    def score(self, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0) -> Score:
         """The value and its percentile bootstrap interval.
 
         The items are put in the order of their ids first, so that neither their order nor the shards they came from matter.
@@ -104,16 +114,14 @@ class Measurement:
         Args:
             resamples: how many; 0 for no interval.
             level: of confidence.
-            seed: of the resamples; the same seed draws the same of every measurement of these ids.
+            seed: of the resamples.
         """
-        ordered = self._ordered()
-        n = len(ordered.ids)
+        n = len(self.ids)
         if not n:
             return Score(math.nan, None, 0, self.passport)
-        value = float(self.formula(np.ones((1, n)), ordered.statistics)[0])
-        interval = None
-        if resamples and len(set(ordered.groups or ordered.ids)) > 1 and not math.isnan(value):
-            interval = _between(_replicates(ordered, resamples, seed), level)
+        value = float(self.formula(np.ones((1, n)), self._ordered().statistics)[0])
+        known = len(set(self.groups or self.ids)) > 1 and not math.isnan(value)
+        interval = between(self.replicates(resamples=resamples, seed=seed), level) if known else None
         return Score(value, interval, n, self.passport)
 
     def _ordered(self) -> Measurement:
@@ -151,7 +159,7 @@ def merge(parts: Sequence[Measurement]) -> Measurement:
     return replace(first, ids=ids, statistics=np.concatenate([part.statistics for part in parts]), groups=groups)
 
 
-def compare(a: Measurement, b: Measurement, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Comparison:
+def compare(a: Measurement, b: Measurement, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0) -> Comparison:
     """Two systems on the same items: the bootstrap of the difference, drawing the same items for both.
 
     Raises:
@@ -170,27 +178,34 @@ def compare(a: Measurement, b: Measurement, *, resamples: int = 1000, level: flo
         where = "first" if odd in a.ids else "second"
         name = a.passport.metric
         raise EvaluationError(f"{name}: the item {odd!r} is only in the {where} result: compare results on the same items")
-    difference = a.score(resamples=0).value - b.score(resamples=0).value
+    first, second = a.score(resamples=0), b.score(resamples=0)
     if len(set(a.groups or a.ids)) < 2:
-        return Comparison(difference, None, 1.0, len(a.ids), a.passport)
-    differences = _replicates(a, resamples, seed) - _replicates(b, resamples, seed)
+        return paired(first, second, np.zeros(0), level)
+    differences = a.replicates(resamples=resamples, seed=seed) - b.replicates(resamples=resamples, seed=seed)
+    return paired(first, second, differences, level)
+
+
+def paired(a: Score, b: Score, differences: np.ndarray, level: float = 0.95) -> Comparison:
+    """The comparison of two scores, given the differences [resamples] of their paired replicates.
+
+    The p-value is twice the smaller share of differences on one side of zero, (tail + 1) / (resamples + 1) each.
+
+    Raises:
+        PassportError: if they were made differently.
+    """
     known = differences[~np.isnan(differences)]
     tail = min((known <= 0).sum(), (known >= 0).sum())
     p = min(1.0, 2 * float(tail + 1) / (len(known) + 1))
-    return Comparison(difference, _between(differences, level), p, len(a.ids), a.passport)
+    return Comparison(a - b, between(known, level), p, a.n, a.passport)
 
 
-def _between(values: np.ndarray, level: float) -> tuple[float, float] | None:
+def between(values: np.ndarray, level: float) -> tuple[float, float] | None:
+    """The central quantiles of the values that are known; None if none is."""
     known = values[~np.isnan(values)]
     if not len(known):
         return None
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def _replicates(measurement: Measurement, resamples: int, seed: int) -> np.ndarray:
-    formula, statistics = measurement.formula, measurement.statistics
-    return np.concatenate([formula(weights, statistics) for weights in _weights(measurement, resamples, seed)])
 
 
 def _weights(measurement: Measurement, resamples: int, seed: int) -> Iterator[np.ndarray]:
