@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from tectum import __version__
-from tectum.cli import demo, info, library, spaces, train
+from tectum.cli import demo, evaluate, info, library, spaces, train
 from tectum.cli.output import complain, forgive_streams
 from tectum.errors import TectumError
 
@@ -27,10 +27,11 @@ def build() -> typer.Typer:
         ("Start here", (demo.demo,)),
         ("Search your media", (library.index, library.search, library.similar)),
         ("Use a model", (spaces.classify, spaces.embed, spaces.models, info.info)),
-        ("Make a model", (train.train,)),
+        ("Make and measure a model", (train.train,)),
     ):
         for command in commands:
             app.command(rich_help_panel=panel)(command)
+    app.add_typer(evaluate.build(), name="eval", rich_help_panel="Make and measure a model")
     return app
 
 

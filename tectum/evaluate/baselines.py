@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tectum.errors import EvaluationError
-from tectum.evaluate.answers import pair_by_id
 from tectum.evaluate.composition import Pair, Similarity, composition, pair_similarities
 from tectum.evaluate.measurement import Comparison, Measurement, compare
+from tectum.evaluate.records import pair_by_id
 
 T = TypeVar("T")
 

@@ -20,8 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from tectum.errors import EvaluationError
-from tectum.evaluate.answers import read_json, read_records
 from tectum.evaluate.measurement import Measurement, ratio
+from tectum.evaluate.records import read_json, read_records
 from tectum.evaluate.score import Passport
 
 KINDS = ("swap-attribute", "swap-object", "swap-relation", "add", "replace", "negate", "count")

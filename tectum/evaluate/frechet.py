@@ -25,6 +25,8 @@ from tectum.evaluate.features import Features, check_alike, normal_interval
 from tectum.evaluate.score import Passport, Score, Setting
 
 _ROWS_AT_ONCE = 4096
+_INFLUENCES = 4096
+_BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,9 +64,9 @@ class Moments:
 
     @classmethod
     def _of_rows(cls, rows: Tensor, settings: Mapping[str, Setting]) -> Moments:
-        mean = rows.double().mean(0)
-        centred = rows.double() - mean
-        return cls(len(rows), mean, centred.T @ centred, settings)
+        rows = rows.double()
+        mean = rows.mean(0)
+        return cls(len(rows), mean, _gram(rows - mean), settings)
 
     def __add__(self, other: Moments) -> Moments:
         Passport("feature extraction", self.settings).check_same(Passport("feature extraction", other.settings))
@@ -107,10 +109,10 @@ def frechet_distance(real: Features, generated: Features, *, level: float | None
     check_alike(real, generated, least=2)
     a, b = _Gaussian.of(real), _Gaussian.of(generated)
     passport = _passport("frechet-distance", real.settings, len(real), len(generated))
-    product = a.root @ b.root.T
+    product = _product(a, b)
     if level is None:
         return Score(_distance(a, b, product), None, len(generated), passport)
-    squares, u = torch.linalg.eigh(product @ product.T)
+    squares, u = torch.linalg.eigh(_gram(product.T))
     roots = squares.clamp(min=0).sqrt()
     v = product.T @ u / roots.where(roots > 0, math.inf)
     value = _distance(a, b, product, squares)
@@ -132,7 +134,7 @@ def frechet_distance_of_moments(real: Moments, generated: Moments) -> Score:
     if min(real.n, generated.n) < 2:
         raise EvaluationError(f"{min(real.n, generated.n)} of at least 2 items: give more of them")
     a, b = _Gaussian.of_moments(real), _Gaussian.of_moments(generated)
-    value = _distance(a, b, a.root @ b.root.T)
+    value = _distance(a, b, _product(a, b))
     return Score(value, None, generated.n, _passport("frechet-distance", real.settings, real.n, generated.n))
 
 
@@ -160,7 +162,7 @@ def frechet_distance_at_infinity(
     for size in sizes:
         rows = torch.randperm(len(generated), generator=generator)[: int(size)]
         b = _Gaussian.of(Features(generated.vectors[rows.to(generated.vectors.device)]))
-        distances.append(_distance(a, b, a.root @ b.root.T))
+        distances.append(_distance(a, b, _product(a, b)))
     _, intercept = np.polyfit(1 / sizes, distances, 1)
     passport = _passport("frechet-distance-at-infinity", real.settings, len(real), len(generated))
     settings = {**passport.settings, "points": points, "smallest": smallest, "seed": seed}
@@ -203,7 +205,7 @@ class _Gaussian:
 def _distance(a: _Gaussian, b: _Gaussian, product: Tensor, squares: Tensor | None = None) -> float:
     """d² from C = a.root b.rootᵀ; `squares` are the eigenvalues of C Cᵀ, rising, where they are known already."""
     if squares is None:
-        squares = torch.linalg.eigvalsh(product @ product.T if len(product) <= product.shape[1] else product.T @ product)
+        squares = torch.linalg.eigvalsh(_gram(product.T if len(product) <= product.shape[1] else product))
     means, traces = float((a.mean - b.mean).square().sum()), float(a.root.square().sum() + b.root.square().sum())
     roots, epsilon = squares.clamp(min=0).sqrt(), torch.finfo(torch.float64).eps
     # Eigenvalues take half the time of singular values, but their rounding, relative to the largest, is felt in small roots.
@@ -220,16 +222,35 @@ def _variance(vectors: Tensor, own: _Gaussian, other: _Gaussian, u: Tensor, root
 
     An item x moves d² by 2 (μ − μ')·x̃ + |x̃|² − x̃ᵀTx̃, up to a constant, where x̃ = x − μ and T is the linear map that
     carries this Gaussian to the other. With x̃ = z own.root and u, σ the singular vectors and values of own.root other.rootᵀ,
-    x̃ᵀTx̃ = Σ_k σ_k (z·u_k)².
+    x̃ᵀTx̃ = Σ_k σ_k (z·u_k)². Some thousands of items, evenly spaced, give the standard error to a hundredth.
     """
-    n, influence = len(vectors), []
-    if own.rows == "triangle":
-        along = torch.linalg.solve_triangular(own.root, u, upper=True)
-    elif own.rows == "axes":
+    n = len(vectors)
+    some = slice(None, None, 1 + (n - 1) // _INFLUENCES)
+    centred = vectors[some].double() - own.mean
+    if own.rows == "items":
+        z = math.sqrt(n - 1) * u[some]
+    elif own.rows == "triangle":
+        z = centred @ torch.linalg.solve_triangular(own.root, u, upper=True)
+    else:
         squared = own.root.square().sum(1, keepdim=True)
-        along = own.root.T @ (u / squared.where(squared > 0, math.inf))
-    for at in range(0, n, _ROWS_AT_ONCE):
-        centred = vectors[at : at + _ROWS_AT_ONCE].double() - own.mean
-        z = math.sqrt(n - 1) * u[at : at + _ROWS_AT_ONCE] if own.rows == "items" else centred @ along
-        influence.append(2 * centred @ (own.mean - other.mean) + centred.square().sum(1) - z.square() @ roots)
-    return float(torch.cat(influence).var()) / n
+        z = centred @ (own.root.T @ (u / squared.where(squared > 0, math.inf)))
+    influence = 2 * centred @ (own.mean - other.mean) + centred.square().sum(1) - z.square() @ roots
+    return float(influence.var()) / n
+
+
+def _gram(x: Tensor) -> Tensor:
+    """xᵀx, from the blocks on and above the diagonal: little more than half the work."""
+    d = x.shape[1]
+    result = x.new_empty(d, d)
+    for at in range(0, d, _BLOCK):
+        block = x[:, at : at + _BLOCK].T @ x[:, at:]
+        result[at : at + _BLOCK, at:] = block
+        result[at:, at : at + _BLOCK] = block.T
+    return result
+
+
+def _product(a: _Gaussian, b: _Gaussian) -> Tensor:
+    """a.root b.rootᵀ, without the zeros of a triangle."""
+    if a.rows != "triangle":
+        return a.root @ b.root.T
+    return torch.cat([a.root[at : at + _BLOCK, at:] @ b.root[:, at:].T for at in range(0, len(a.root), _BLOCK)])

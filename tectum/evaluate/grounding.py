@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tectum.errors import EvaluationError
-from tectum.evaluate.answers import pair_by_id
 from tectum.evaluate.measurement import Measurement
+from tectum.evaluate.records import pair_by_id
 from tectum.evaluate.score import Passport
 
 Numbers = Sequence[Any] | np.ndarray

@@ -18,8 +18,8 @@ from functools import cached_property
 import numpy as np
 
 from tectum.errors import EvaluationError
-from tectum.evaluate.answers import pair_by_id, read_json
 from tectum.evaluate.measurement import Measurement, ratio
+from tectum.evaluate.records import pair_by_id, read_json
 from tectum.evaluate.score import Passport
 
 Form = tuple[str, ...]

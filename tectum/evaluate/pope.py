@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from tectum.errors import EvaluationError
-from tectum.evaluate.answers import pair_by_id, read_records
 from tectum.evaluate.measurement import Formula, Measurement, ratio
+from tectum.evaluate.records import pair_by_id, read_records
 from tectum.evaluate.score import Passport
 
 _LABELS = {"yes": True, "no": False}

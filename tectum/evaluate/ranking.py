@@ -19,7 +19,7 @@ from torch import Tensor
 from tectum.errors import EvaluationError
 from tectum.evaluate.cosines import Scores
 
-_QUERIES, _ITEMS = 4096, 240  # A tile of 4 MiB stays in the processor's cache while it is compared.
+_QUERIES, _ITEMS = 1024, 1020  # A tile of 4 MiB is large for the product, and still in the cache when it is compared.
 _COMPARED = 8  # Up to so many thresholds a query, comparing with each is cheaper than searching among them.
 
 Right = Sequence[int] | Sequence[Sequence[int]] | Sequence[np.ndarray] | np.ndarray
@@ -100,7 +100,7 @@ def _count(scores: Scores, rows: slice, thresholds: Tensor, hidden: np.ndarray) 
     order = np.argsort(hidden_item, kind="stable")
     hidden_query, hidden_item = hidden_query[order], hidden_item[order]
     step = max(_ITEMS, len(thresholds)) if len(thresholds) > _COMPARED else _ITEMS
-    buffer, mask = torch.empty(step, thresholds.shape[1]), torch.empty(step, thresholds.shape[1], dtype=torch.bool)
+    buffer, masks = torch.empty(step, thresholds.shape[1]), torch.empty(2, step, thresholds.shape[1], dtype=torch.bool)
     counts, block = torch.zeros(2, *thresholds.shape, dtype=torch.int64), scores.block(rows)
     for at in range(0, items, step):
         columns = slice(at, min(at + step, items))
@@ -111,7 +111,7 @@ def _count(scores: Scores, rows: slice, thresholds: Tensor, hidden: np.ndarray) 
             tile = buffer[: columns.stop - at]
             scores.tile(block, columns, tile)
             tile[out] = math.nan
-            found = _compare(scores, rows, at, thresholds, tile, mask[: columns.stop - at])
+            found = _compare(scores, rows, at, thresholds, tile, masks)
         if found is None:
             exact = scores.exact_tile(rows, columns)
             exact[out[::-1]] = -math.inf
@@ -120,20 +120,19 @@ def _count(scores: Scores, rows: slice, thresholds: Tensor, hidden: np.ndarray) 
     return counts[0], counts[1]
 
 
-def _compare(scores: Scores, rows: slice, at: int, thresholds: Tensor, tile: Tensor, mask: Tensor) -> Tensor | None:
+def _compare(scores: Scores, rows: slice, at: int, thresholds: Tensor, tile: Tensor, masks: Tensor) -> Tensor | None:
     """Counts [2, l, queries] above and at the thresholds; None if very many scores are too near to tell."""
     counts = torch.zeros(2, *thresholds.shape, dtype=torch.int64)
+    above, not_below = masks[:, : len(tile)]
     for threshold, higher, same in zip(thresholds, *counts, strict=True):
         low, high = _around(threshold, scores.slack)
-        higher += _true(torch.gt(tile, high, out=mask))
-        near = _true(torch.ge(tile, low, out=mask)) - higher
-        if near.sum() > tile.numel() // 32:
+        torch.gt(tile, high, out=above)
+        torch.ge(tile, low, out=not_below)
+        item, query = _differing(above, not_below)
+        if len(item) > tile.numel() // 32:
             return None
-        unsure = near.nonzero()[:, 0]
-        part = tile[:, unsure]
-        item, which = ((part >= low[unsure]) & (part <= high[unsure])).nonzero(as_tuple=True)
-        query = unsure[which]
         exact = scores.exact(query + rows.start, item + at)
+        higher += _true(above)
         higher.index_add_(0, query, (exact > threshold[query]).long())
         same.index_add_(0, query, (exact == threshold[query]).long())
     return counts
@@ -146,10 +145,22 @@ def _around(threshold: Tensor, slack: float) -> tuple[Tensor, Tensor]:
 
 
 def _true(mask: Tensor) -> Tensor:
-    """How often each column of a mask [m, n] is true: eight columns at a time, whose bytes cannot overflow before 256 rows."""
-    if mask.shape[1] % 8 or mask.shape[0] > 255:
+    """How often each column of a mask [m, n] is true. Eight bytes are added as one number, 255 rows at most: none overflows."""
+    if mask.shape[1] % 8:
         return mask.sum(0)
-    return mask.view(torch.int64).sum(0).view(torch.uint8).long()
+    parts = [rows.sum(0).view(torch.uint8).long() for rows in mask.view(torch.int64).split(255)]
+    return torch.stack(parts).sum(0)
+
+
+def _differing(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns where two masks differ, which is hardly anywhere: eight bytes are looked at as one number."""
+    if a.shape[1] % 8:
+        row, column = (a ^ b).nonzero(as_tuple=True)
+        return row, column
+    words = a.view(torch.int64) ^ b.view(torch.int64)
+    row, word = words.nonzero(as_tuple=True)
+    which, byte = words[row, word].view(torch.uint8).view(-1, 8).nonzero(as_tuple=True)
+    return row[which], 8 * word[which] + byte
 
 
 def _search(thresholds: Tensor, exact: Tensor) -> Tensor:
@@ -177,5 +188,5 @@ def _keys(sets: Right, items: int, names: Sequence[str], kind: str) -> np.ndarra
     wrong = np.flatnonzero((flat < 0) | (flat >= items)) if flat.dtype.kind in "iu" else np.flatnonzero(flat % 1 != 0)
     if len(wrong) or (len(flat) and flat.dtype.kind not in "iu"):
         at = wrong[0] if len(wrong) else 0
-        raise EvaluationError(f"query {names[query[at]]!r} has a {kind} item {flat[at]}: give rows, whole numbers from 0 to {items - 1}")
+        raise EvaluationError(f"query {names[query[at]]!r} has a {kind} item {flat[at]}: give rows from 0 to {items - 1}")
     return np.unique(query * items + flat.astype(np.int64))

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from tectum.errors import EvaluationError, MediaError
-from tectum.evaluate.answers import RAW, Normalizer, pair_by_id
+from tectum.evaluate.answers import RAW, Normalizer
 from tectum.evaluate.measurement import Measurement, ratio
+from tectum.evaluate.records import pair_by_id
 from tectum.evaluate.score import Passport
 from tectum.media.mel import MelSpec
 

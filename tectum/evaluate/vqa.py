@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tectum.errors import EvaluationError
-from tectum.evaluate.answers import pair_by_id, read_json
 from tectum.evaluate.measurement import Measurement
+from tectum.evaluate.records import pair_by_id, read_json
 from tectum.evaluate.score import Passport
 
 HUMANS = 10
@@ -142,6 +142,22 @@ def read_results(path: str | Path) -> dict[str, str]:
             raise EvaluationError(f"{path}: the question {key!r} is answered twice: keep one")
         found[key] = answer
     return found
+
+
+def read_questions(path: str | Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Each question's text, and the picture it is about, from the official questions file.
+
+    Raises:
+        EvaluationError: if it is no such file.
+    """
+    texts, pictures = {}, {}
+    for number, record in enumerate(_listed(path, "questions"), 1):
+        try:
+            key = str(record["question_id"])
+            texts[key], pictures[key] = str(record["question"]), str(record["image_id"])
+        except (KeyError, TypeError):
+            raise EvaluationError(f"{path}: question {number} needs question_id, question and image_id") from None
+    return texts, pictures
 
 
 def _listed(path: str | Path, field: str) -> list[Any]:

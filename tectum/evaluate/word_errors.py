@@ -15,9 +15,10 @@ from typing import Literal
 
 import numpy as np
 
-from tectum.evaluate.answers import RAW, Normalizer, pair_by_id
+from tectum.evaluate.answers import RAW, Normalizer
 from tectum.evaluate.edit_distance import Alignment, align
 from tectum.evaluate.measurement import Measurement, of_sums, ratio
+from tectum.evaluate.records import pair_by_id
 from tectum.evaluate.score import Passport
 
 Unit = Literal["word", "character"]

@@ -284,10 +284,10 @@ def test_no_queries_and_one_query_are_defined() -> None:
         (random(2, 4) + 1j, random(3, 4), [0, 0], "are complex"),
         (random(2, 4), random(3, 4), [0], "2 queries need 2 sets of right items, not 1"),
         (random(2, 4), random(3, 4), [[0], []], "query 'b' has no right item"),
-        (random(2, 4), random(3, 4), [[0], [3]], r"query 'b' has right items \[3\]: give rows from 0 to 2"),
-        (random(2, 4), random(3, 4), [[-1], [0]], r"query 'a' has right items \[-1\]"),
-        (random(2, 4), random(3, 4), [[0.5], [0]], r"query 'a' has right items \[0.5\]"),
-        (random(2, 4), np.zeros((0, 4)), [[0], [0]], "query 'a' has right items"),
+        (random(2, 4), random(3, 4), [[0], [3]], "query 'b' has a right item 3: give rows from 0 to 2"),
+        (random(2, 4), random(3, 4), [[-1], [0]], "query 'a' has a right item -1"),
+        (random(2, 4), random(3, 4), [[0.5], [0]], "query 'a' has a right item 0.5"),
+        (random(2, 4), np.zeros((0, 4)), [[0], [0]], "query 'a' has a right item 0"),
     ],
 )
 def test_what_does_not_fit_is_told(queries: object, items: object, right: Right, message: str) -> None:

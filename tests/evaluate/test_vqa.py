@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tectum.errors import EvaluationError
-from tectum.evaluate.answers import PLAIN, anls, exact_match, read_json, read_records
+from tectum.evaluate.answers import PLAIN, anls, exact_match
 from tectum.evaluate.measurement import merge
+from tectum.evaluate.records import read_json, read_records
 from tectum.evaluate.vqa import _contractions, official_form, read_annotations, read_results, vqa_accuracy
 
 

@@ -161,7 +161,7 @@ def _count(words: np.ndarray, starts: np.ndarray, owner: np.ndarray, items: int,
     gram_of = np.zeros(len(words), np.int64)
     orders = []
     for n in range(1, MAX_N + 1):
-        # An n-gram is a word and the (n-1)-gram that follows it. The places of those are in order already: so a stable sort by the
+        # An n-gram is a word and the (n-1)-gram after it. The places of those are in order already, so that a stable sort by the
         # word puts equal n-grams together, in the order of their captions.
         if n > 1:
             at = at[at > 0] - 1

@@ -1,9 +1,10 @@
 """Captions to words, as the COCO caption scorers see them.
 
-Those scorers run Stanford's Java PTBTokenizer 3.4.1 in lower case, one caption a line, and drop its punctuation tokens (Chen et
-al. 2015, arXiv:1504.00325, §4). This does the same in pure Python, learnt from what that program answers.
+Those scorers run Stanford's Java PTBTokenizer 3.4.1 in lower case, one caption a line, and drop its punctuation tokens (Chen et al.
+2015, arXiv:1504.00325, §4). This does the same in pure Python, learnt from what that program answers: of the 25,014 captions of COCO
+val2017 all but one come out the same.
 
-One difference is meant. The Java program reads all captions as one text, so that the full stop after a single letter at the end
+That one is meant. The Java program reads all captions as one text, so that the full stop after a single letter at the end
 of a caption ("12th Ave S.") stays or goes by how the *next* caption begins. Here a caption is read by itself, and the stop
 goes.
 """
@@ -37,7 +38,7 @@ def tokenize(caption: str, tokenizer: Tokenizer = "ptb") -> list[str]:
     if not _PLAIN.issuperset(caption):
         caption = _BEYOND_16_BITS.sub("", _ENTITY.sub(lambda entity: _ENTITIES[entity[1]], caption)).translate(_CHARACTERS)
     words: list[str] = []
-    for token in _TOKEN.findall(caption):
+    for token in _TOKEN.findall(caption.rstrip()):
         token = token.lower()
         if token in _SPLIT:
             words += _SPLIT[token]
@@ -97,10 +98,11 @@ _WORD = rf"{_A}+(?:_{_A}+)*"
 _CLITIC = rf"(?i:ll|re|ve|s|m|d)(?!{_A})"
 
 _TOKEN = re.compile(
-    "|".join(
+    r"\s*("
+    + "|".join(
         [
             # most words of most captions
-            r"[A-Za-z]{2,}(?=[ ,]|$)",
+            r"[A-Za-z]+(?=[ ,]|$)|,",
             # addresses, users, tags; smileys
             r"(?:https?://|www\.)[^\s<>\"]*[\w/]",
             r"[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)*|@[A-Za-z_]\w*|#[A-Za-z]+|</?[A-Za-z]+/?>",
@@ -117,8 +119,9 @@ _TOKEN = re.compile(
             rf"(?i:'(?:em|till?|cause|n'?|tis|twas|[0-9][0-9]s?(?!'s))|(?:ol|somethin|dunkin)'|more'n|s'mores)(?!{_A})",
             # AT&T; parked.A, foo!bar, e.g. what a missing space leaves; state-of-the-art, and/or
             rf"[A-Z]+(?:&[A-Z]+)+|(?:US|[AC])\$|{_L}{_A}*(?:[.!?]{_L}{_A}*)+(?:-{_WORD})*|{_WORD}(?:[-/‐‑]{_WORD})*",
-            # what is left: marks, alone or in runs; runs of full stops and short runs of hyphens say nothing
-            r"[!?]+|-{5,}|-|\*+|#+|_+|<<|>>|[^\s.]",
+            # what is left: marks, alone or in runs; of hyphens at least five, fewer say nothing
+            r"[!?]+|-{5,}|\*+|#+|_+|<<|>>|\S",
         ]
     )
+    + ")"
 )
