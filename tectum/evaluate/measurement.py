@@ -199,7 +199,7 @@ def paired(a: Score, b: Score, differences: np.ndarray, level: float = 0.95) -> 
     return Comparison(a - b, between(known, level), p, a.n, a.passport)
 
 
-def between(values: np.ndarray, level: float) -> tuple[float, float] | None:
+def between(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
     """The central quantiles of the values that are known; None if none is."""
     known = values[~np.isnan(values)]
     if not len(known):
@@ -210,9 +210,15 @@ def between(values: np.ndarray, level: float) -> tuple[float, float] | None:
 
 def _weights(measurement: Measurement, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each item is drawn in each resample, some resamples [b, n] at a time."""
-    units, unit_of = np.unique(np.array(measurement.groups or measurement.ids, object), return_inverse=True)
+    unit_of: np.ndarray | slice = slice(None)
+    units = len(measurement.ids)
+    if measurement.groups is not None:
+        names, unit_of = np.unique(np.array(measurement.groups, object), return_inverse=True)
+        units = len(names)
     generator = np.random.default_rng(seed)
-    at_once = max(1, _WEIGHTS_AT_ONCE // max(len(measurement.ids), len(units)))
+    at_once = max(1, _WEIGHTS_AT_ONCE // len(measurement.ids))
     for start in range(0, resamples, at_once):
-        drawn = generator.multinomial(len(units), np.full(len(units), 1 / len(units)), size=min(at_once, resamples - start))
-        yield drawn[:, unit_of].astype(np.float64)
+        number = min(at_once, resamples - start)
+        drawn = generator.integers(units, size=(number, units)) + np.arange(number)[:, None] * units
+        counts = np.bincount(drawn.ravel(), minlength=number * units).reshape(number, units)
+        yield counts[:, unit_of].astype(np.float64)

@@ -40,12 +40,16 @@ def read_json(path: str | Path) -> Any:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{path} cannot be read as UTF-8 text ({error}): give a JSON file") from None
+    except OSError as error:
+        raise EvaluationError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"{path} is not JSON in UTF-8 ({error.reason}): write it anew") from None
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         pass
+    except RecursionError:
+        raise EvaluationError(f"{path} is not JSON that can be read, it is nested too deep: write it anew") from None
     found = []
     # Not splitlines: JSON strings may hold other line separators.
     for number, line in enumerate(text.split("\n"), 1):
@@ -53,7 +57,7 @@ def read_json(path: str | Path) -> Any:
             try:
                 found.append(json.loads(line))
             except json.JSONDecodeError as error:
-                raise EvaluationError(f"{path} is neither JSON nor JSON lines: line {number} has {error.msg}, mend it") from None
+                raise EvaluationError(f"{path} is not JSON, nor JSON lines: line {number} has {error.msg}, mend it") from None
     return found
 
 

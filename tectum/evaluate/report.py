@@ -10,14 +10,14 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tectum.errors import EvaluationError
-from tectum.evaluate.measurement import Comparison, Measurement, paired
+from tectum.evaluate.measurement import Comparison, Measurement, between, paired
 from tectum.evaluate.score import Score
 
 FORMAT = 1
@@ -36,9 +36,9 @@ class Entry:
         """The entry of a measurement, or of a score that does not come from items."""
         if isinstance(measured, Score):
             return cls(measured)
-        score = measured.score()
-        replicates = measured.replicates() if score.interval else np.zeros(0)
-        return cls(score, measured.values(), tuple(replicates.tolist()))
+        score, several = measured.score(resamples=0), len(set(measured.groups or measured.ids)) > 1
+        replicates = measured.replicates() if several and not math.isnan(score.value) else np.zeros(0)
+        return cls(replace(score, interval=between(replicates)), measured.values(), tuple(replicates.tolist()))
 
 
 @dataclass(frozen=True, slots=True)

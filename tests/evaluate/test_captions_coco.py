@@ -53,7 +53,7 @@ def test_a_split_is_scored_only_when_asked_for(tmp_path: Path) -> None:
         ([*RESULTS, {"image_id": 7, "caption": "x"}], "has the image '7', which .* lacks, as it does 1 in all"),
         ({"a": "b"}, "not a list of results"),
         ("[", "not JSON"),
-        ("", "not JSON"),
+        ("", "lacks the image"),
         ("[" * 100_000, "not JSON"),
         ([{"image_id": 42}], "entry 0 .* no \"caption\""),
         ([{"image_id": 42, "caption": ["a"]}], "no \"caption\""),

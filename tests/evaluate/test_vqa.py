@@ -157,7 +157,7 @@ def test_json_and_json_lines(tmp_path: Path) -> None:
         with pytest.raises(EvaluationError, match="holds no list of objects"):
             read_records(path)
     path.write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(EvaluationError, match="cannot be read as UTF-8"):
+    with pytest.raises(EvaluationError, match="is not JSON in UTF-8"):
         read_json(path)
     with pytest.raises(EvaluationError, match="cannot be read"):
         read_json(tmp_path / "nowhere.json")

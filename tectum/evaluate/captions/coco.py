@@ -6,11 +6,11 @@ Results: `[{"image_id": 42, "caption": "a cat"}, …]`, one for each image. Anno
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from tectum.errors import EvaluationError
+from tectum.evaluate.records import read_json
 
 
 def read_coco(
@@ -48,7 +48,7 @@ def read_coco(
 
 def _candidates(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
-    entries = _read(path)
+    entries = read_json(path)
     if not isinstance(entries, list):
         raise EvaluationError(f'{path} is not a list of results: write [{{"image_id": 42, "caption": "a cat"}}, …]')
     for number, entry in enumerate(entries):
@@ -61,7 +61,7 @@ def _candidates(path: Path) -> dict[str, str]:
 
 def _references(path: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    content = _read(path)
+    content = read_json(path)
     entries = content.get("annotations") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise EvaluationError(f'{path} has no list "annotations": give the captions file of COCO or one like it')
@@ -69,15 +69,6 @@ def _references(path: Path) -> dict[str, list[str]]:
         key, caption = _entry(path, number, entry)
         found.setdefault(key, []).append(caption)
     return found
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise EvaluationError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"{path} is not JSON in UTF-8 ({error}): write it anew") from None
 
 
 def _entry(path: Path, number: int, entry: Any) -> tuple[str, str]:

@@ -1,12 +1,11 @@
 """Captions to words, as the COCO caption scorers see them.
 
-Those scorers run Stanford's Java PTBTokenizer 3.4.1 in lower case, one caption a line, and drop its punctuation tokens (Chen et al.
-2015, arXiv:1504.00325, §4). This does the same in pure Python, learnt from what that program answers: of the 25,014 captions of COCO
-val2017 all but one come out the same.
+Those scorers run Stanford's Java PTBTokenizer 3.4.1 in lower case, one caption a line, and drop its punctuation tokens (Chen et
+al. 2015, arXiv:1504.00325, §4). This does the same in pure Python, learnt from what that program answers: of the 25,014
+captions of COCO val2017 all but one come out the same.
 
-That one is meant. The Java program reads all captions as one text, so that the full stop after a single letter at the end
-of a caption ("12th Ave S.") stays or goes by how the *next* caption begins. Here a caption is read by itself, and the stop
-goes.
+That one is meant. The Java program reads all captions as one text, so that the full stop after a single letter at the end of a
+caption ("12th Ave S.") stays or goes by how the *next* caption begins. Here a caption is read by itself, and the stop goes.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ _STARTER = _any(
 )
 # Letters, and beyond Latin whole blocks, because vowel signs are no letters to `re`.
 _L = (
-    "[A-Za-z\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u1fff\u2c00-\u2dff\u3040-\ud7ff\uf900-\ufdfb\ufe70-\ufefc"
+    "[A-Za-z\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u167f\u1681-\u1fff\u2c00-\u2dff\u3040-\ud7ff\uf900-\ufdfb\ufe70-\ufefc"
     "\uff21-\uff3a\uff41-\uff5a\uff66-\uffdc]"
 )
 _A = rf"(?:{_L}|[0-9])"
