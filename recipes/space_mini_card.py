@@ -36,7 +36,7 @@ def background(task: SpaceMini, space: Space) -> dict[str, Tensor]:
 
     clutter = corpora.read_photos(task.recipe.data, "train", task.recipe.sizes[-1], frozenset({"background clutter"}))
     photos = recipe_module.shrink(task.photos.pixels[some(len(task.photos.labels), 250)], task.recipe.sizes[-1])
-    drawings = on_white(task.drawings.pixels[task.plain[some(len(task.plain), 250)]], task.recipe.sizes[-1])
+    drawings = on_white(task.drawings.pixels[some(len(task.drawings.names), 250)], task.recipe.sizes[-1])
     captions = [task.captions[i][0] for i in some(len(task.captions), 400)]
     names = [task.drawings.names[i] for i in some(len(task.drawings.names), 300).tolist()]
     waves = [(wave.numpy(), corpora.RATE) for wave in task.sounds.waves]

@@ -90,13 +90,13 @@ def frechet_distance(real: Features, generated: Features, *, level: float | None
 
     The distance of n items lies above that of infinitely many by about a constant / n (`frechet_distance_at_infinity`
     removes it), so both counts are in the passport. The interval is of the noise around the expectation at these counts:
-    value ± z · standard error, from the influence of every item on the distance (Rippl, Munk & Sturm 2016). The bootstrap
-    is of no use here: repeated items shift the distance up, often past the interval itself.
+    value ± z · standard error, from the influence of single items, at most 4,096 of each side (Rippl, Munk & Sturm 2016).
+    The bootstrap is of no use here: repeated items shift the distance up, often past the interval itself.
 
     Args:
         real: n features.
         generated: m features of the same extractor.
-        level: of confidence; None for no interval, in about half the time.
+        level: of confidence; None for no interval, in less than half the time.
 
     Raises:
         PassportError: if the features were made differently.

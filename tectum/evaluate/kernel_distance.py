@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from tectum.errors import EvaluationError
 from tectum.evaluate.features import Features, check_alike, normal_interval
-from tectum.evaluate.manifold import squared_distances
 from tectum.evaluate.score import Passport, Score, Setting
+
+_TILE = 2048
 
 
 def kernel_distance(
@@ -128,10 +129,11 @@ def _unit(features: Features) -> Tensor:
 
 
 def _kernel_means(x: Tensor, y: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """Mean of k(x, y) − 1 for each x over all y [n], and for each y over all x [m]."""
+    """Of unit vectors, the mean of k(x, y) − 1 for each x over all y [n], and for each y over all x [m]."""
     by_x, by_y = x.new_zeros(len(x)), x.new_zeros(len(y))
-    for rows, columns, squared in squared_distances(x, y):
-        kernel = torch.expm1(squared / (-2 * sigma**2))
-        by_x[rows] += kernel.sum(1)
-        by_y[columns] += kernel.sum(0)
+    for a, to_a in zip(x.split(_TILE), by_x.split(_TILE), strict=True):
+        for b, to_b in zip(y.split(_TILE), by_y.split(_TILE), strict=True):
+            kernel = (a @ b.T).sub_(1).div_(sigma**2).expm1_()  # |x − y|² = 2 − 2 x·y
+            to_a += kernel.sum(1)
+            to_b += kernel.sum(0)
     return by_x / len(y), by_y / len(x)

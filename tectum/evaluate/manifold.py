@@ -61,7 +61,7 @@ def manifold(real: Features, generated: Features, *, k: int = 5) -> Manifold:
             "k must be at least 1 and smaller than both"
         )
     x, y = real.vectors, generated.vectors
-    real_radius, generated_radius = (_nearest(z, z, k, others=True)[0][:, -1] for z in (x, y))  # squared
+    real_radius, generated_radius = (_nearest(z, z, k, True)[0][:, -1] for z in (x, y))  # squared
     around = torch.zeros(len(y), dtype=torch.float64, device=x.device)  # real balls around each generated item
     inside, covered = torch.zeros(2, len(x), dtype=torch.bool, device=x.device)
     for rows, columns, squared in squared_distances(x, y):
@@ -95,15 +95,16 @@ def expected_coverage(n: int, m: int, k: int) -> float:
     return 1 - missed
 
 
-def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+def squared_distances(x: Tensor, y: Tensor, *, upper: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
     """Squared Euclidean distances between the rows of x [n, d] and y [m, d]: (rows of x, rows of y, tile), in float64.
 
-    What is below the rounding of the product is 0, so that equal rows are at distance 0.
+    What is below the rounding of the product is 0, so that equal rows are at distance 0. With `upper`, only the tiles on and
+    above the diagonal, which are all there is to know of the distances within one set.
     """
     d = x.shape[1]
     for top in range(0, len(x), _TILE):
         a = x[top : top + _TILE].double()
-        for left in range(0, len(y), _TILE):
+        for left in range(top if upper else 0, len(y), _TILE):
             b = y[left : left + _TILE].double()
             lengths = a.square().sum(1)[:, None] + b.square().sum(1)
             tile = torch.addmm(lengths, a, b.T, alpha=-2)
@@ -121,13 +122,18 @@ def nearest(x: Tensor, y: Tensor, k: int, *, others: bool = False) -> tuple[Tens
 
 
 def _nearest(x: Tensor, y: Tensor, k: int, others: bool) -> tuple[Tensor, Tensor]:
-    best: list[tuple[Tensor, Tensor]] = []
-    for rows, columns, tile in squared_distances(x, y):
+    best = torch.full((len(x), k), torch.inf, dtype=torch.float64, device=x.device)
+    numbers = torch.zeros(len(x), k, dtype=torch.long, device=x.device)
+
+    def update(rows: slice, columns: slice, tile: Tensor) -> None:
+        names = torch.arange(columns.start, columns.stop, device=x.device).expand_as(tile)
+        best[rows], at = torch.cat((best[rows], tile), 1).topk(k, largest=False)
+        numbers[rows] = torch.cat((numbers[rows], names), 1).gather(1, at)
+
+    for rows, columns, tile in squared_distances(x, y, upper=others):
         if others and rows == columns:
             tile.fill_diagonal_(torch.inf)
-        numbers = torch.arange(columns.start, columns.stop, device=x.device).expand_as(tile)
-        if columns.start:
-            tile, numbers = torch.cat((best[-1][0], tile), 1), torch.cat((best.pop()[1], numbers), 1)
-        found, at = tile.topk(min(k, tile.shape[1]), largest=False)
-        best.append((found, numbers.gather(1, at)))
-    return torch.cat([squared for squared, _ in best]), torch.cat([numbers for _, numbers in best])
+        update(rows, columns, tile)
+        if others and rows != columns:
+            update(columns, rows, tile.T)
+    return best, numbers

@@ -22,7 +22,8 @@ class TrainConfig:
 
     steps          number of optimizer steps
     lr, min_lr     peak learning rate after the warm-up; the value that the cosine ends at
-    weight_decay   decoupled decay of AdamW, for matrices and kernels only (see `tectum.train.optimizer`)
+    optimizer      "adamw", or "muon" for linear maps and convolutions with AdamW for the rest (see `tectum.train.muon`)
+    weight_decay   decoupled decay, for matrices and kernels only (see `tectum.train.optimizer`)
     betas          AdamW's decay rates of the first and second moment
     warmup         steps of linear warm-up
     clip           largest norm of the whole gradient; 0 leaves it unclipped
@@ -43,6 +44,7 @@ class TrainConfig:
     steps: int
     lr: float = 1e-3
     min_lr: float = 0.0
+    optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
     warmup: int = 200
@@ -69,6 +71,7 @@ class TrainConfig:
         need("min_lr", self.min_lr <= self.lr, f"at most lr ({self.lr!r})")
         need("betas", len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)")
         need("ema", 0 <= self.ema < 1, "in [0, 1)")
+        need("optimizer", self.optimizer in ("adamw", "muon"), '"adamw" or "muon"')
         need("precision", self.precision in ("bf16", "fp32"), '"bf16" or "fp32"')
 
 

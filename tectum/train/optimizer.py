@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with decay groups, and the cosine schedule with linear warm-up."""
+"""AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) or Muon with decay groups, and the cosine schedule with linear warm-up."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tectum.errors import CheckpointError
 from tectum.train.config import TrainConfig
+from tectum.train.muon import Muon, hidden_matrices
 
 _NO_DECAY = frozenset({"pos", "position", "positional", "temperature", "norm"})
 
@@ -42,19 +43,30 @@ def decays(name: str, parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and not words & _NO_DECAY
 
 
-def adamw(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters of `module` that ask for a gradient, in a group with decay and one without.
+def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over the parameters of `module` that ask for a gradient, in a group with decay and one without; or `Muon`.
 
-    The moments exist from the start, laid out in memory like their parameter, so that a restored optimizer runs through the
+    The state exists from the start, laid out in memory like its parameter, so that a restored optimizer runs through the
     very same arithmetic as one that was never stopped.
     """
     named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for name, parameter in named if decays(name, parameter)], "weight_decay": config.weight_decay},
-        {"params": [parameter for name, parameter in named if not decays(name, parameter)], "weight_decay": 0.0},
+    orthogonal = {id(parameter) for parameter in hidden_matrices(module)} if config.optimizer == "muon" else set()
+    rest = [(name, parameter) for name, parameter in named if id(parameter) not in orthogonal]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for name, parameter in rest if decays(name, parameter)], "weight_decay": config.weight_decay},
+        {"params": [parameter for name, parameter in rest if not decays(name, parameter)], "weight_decay": 0.0},
+        {
+            "params": [parameter for _, parameter in named if id(parameter) in orthogonal],
+            "weight_decay": config.weight_decay,
+            "orthogonal": True,
+        },
     ]
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas)
+    kind = Muon if config.optimizer == "muon" else torch.optim.AdamW
+    optimizer = kind([group for group in groups if group["params"]], lr=config.lr, betas=config.betas)
     for _, parameter in named:
+        if id(parameter) in orthogonal:
+            optimizer.state[parameter] = {"momentum": torch.zeros_like(parameter, memory_format=torch.preserve_format)}
+            continue
         optimizer.state[parameter] = {
             "step": torch.tensor(0.0),
             "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
@@ -64,7 +76,7 @@ def adamw(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """The optimizer's state by the names of the module's parameters: `NAME.step`, `NAME.exp_avg`, `NAME.exp_avg_sq`."""
+    """The optimizer's state by the names of the module's parameters: `NAME.exp_avg`, `NAME.momentum`, …."""
     state: dict[Any, dict[str, Tensor]] = optimizer.state
     return {
         f"{name}.{key}": value

@@ -27,7 +27,7 @@ from tectum.train.config import TrainConfig, check_same
 from tectum.train.ema import EMA
 from tectum.train.interrupt import postponed_interrupt
 from tectum.train.log import Log
-from tectum.train.optimizer import adamw, learning_rate, optimizer_tensors, restore_optimizer
+from tectum.train.optimizer import build_optimizer, learning_rate, optimizer_tensors, restore_optimizer
 from tectum.train.progress import Reporter
 from tectum.train.task import Task
 
@@ -76,7 +76,7 @@ def _train(task: Task, config: TrainConfig, out: Path, resume: bool, progress: b
     checkpoint.clean(folder, everything=not resume)
     module = task.module.train()
     device = next(module.parameters()).device
-    ema, optimizer = EMA(module, config.ema), adamw(module, config)
+    ema, optimizer = EMA(module, config.ema), build_optimizer(module, config)
     state = _restore(folder, config, module, ema, optimizer)
 
     def save() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tectum.errors import EvaluationError, PassportError
-from tectum.evaluate import manifold
+from tectum.evaluate import kernel_distance as module
 from tectum.evaluate.features import Features, merge
 from tectum.evaluate.kernel_distance import cmmd, kernel_distance
 
@@ -114,7 +114,7 @@ def test_differences_far_below_float32_are_seen() -> None:
 def test_tiles_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = Features.of(cloud(50, 6)), Features.of(cloud(41, 6, 1))
     whole = cmmd(x, y)
-    monkeypatch.setattr(manifold, "_TILE", 7)
+    monkeypatch.setattr(module, "_TILE", 7)
     tiled = cmmd(x, y)
     assert tiled.value == pytest.approx(whole.value, rel=1e-9)
     assert tiled.interval == pytest.approx(whole.interval, rel=1e-9)

@@ -159,7 +159,7 @@ def test_json_and_json_lines(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(EvaluationError, match="is not JSON in UTF-8"):
         read_json(path)
-    with pytest.raises(EvaluationError, match="cannot be read"):
+    with pytest.raises(EvaluationError, match="cannot read"):
         read_json(tmp_path / "nowhere.json")
 
 

@@ -1,6 +1,7 @@
 """The schedule's closed form, which parameters decay, and the moving average's closed form."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from tectum.errors import CheckpointError, ConfigError
 from tectum.train.config import TrainConfig
 from tectum.train.ema import EMA, ema_decay
-from tectum.train.optimizer import adamw, decays, learning_rate, optimizer_tensors, restore_optimizer
+from tectum.train.muon import orthogonalize
+from tectum.train.optimizer import build_optimizer, decays, learning_rate, optimizer_tensors, restore_optimizer
 
 
 @given(steps=st.integers(1, 500), warmup=st.integers(0, 600), lr=st.floats(1e-6, 1), part=st.floats(0, 1))
@@ -54,7 +57,7 @@ def test_only_matrices_and_kernels_decay():
         "composer.weight",
         "frozen",
     }
-    optimizer = adamw(tower, TrainConfig(steps=1, weight_decay=0.1))
+    optimizer = build_optimizer(tower, TrainConfig(steps=1, weight_decay=0.1))
     decayed, free = optimizer.param_groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
     assert {id(p) for p in decayed["params"]} == {id(tower.conv.weight), id(tower.composer.weight)}
@@ -66,7 +69,7 @@ def test_decay_shrinks_by_its_closed_form_and_spares_the_rest():
     # With a zero gradient AdamW only decays: w <- w (1 - lr wd).
     layer = nn.Linear(3, 3)
     before = {name: p.detach().clone() for name, p in layer.named_parameters()}
-    optimizer = adamw(layer, TrainConfig(steps=1, lr=0.1, weight_decay=0.5))
+    optimizer = build_optimizer(layer, TrainConfig(steps=1, lr=0.1, weight_decay=0.5))
     for parameter in layer.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -78,7 +81,7 @@ def test_a_restored_optimizer_goes_on_bit_for_bit():
     def make():
         torch.manual_seed(0)
         module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3)).to(memory_format=torch.channels_last)
-        return module, adamw(module, TrainConfig(steps=1, lr=0.1))
+        return module, build_optimizer(module, TrainConfig(steps=1, lr=0.1))
 
     def advance(module, optimizer, step):
         optimizer.zero_grad()
@@ -151,3 +154,49 @@ def test_the_decay_warms_up(decay, updates):
 def test_options_that_make_no_sense_are_named(field, value):
     with pytest.raises(ConfigError, match=f"^{field} must be"):
         TrainConfig(**{"steps": 10, field: value})
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one_and_the_same_vectors():
+    torch.manual_seed(0)
+    for shape in ((7, 7), (5, 40), (40, 5)):
+        matrix = torch.randn(shape)
+        found = orthogonalize(matrix)
+        values = torch.linalg.svdvals(found)
+        assert values.min() > 0.6 and values.max() < 1.3
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        core = u.T @ found @ v.T
+        assert (core - core.diagonal().diag()).abs().max() < 0.06
+
+
+def test_muon_moves_matrices_along_the_polar_factor_and_the_rest_as_adamw():
+    """A first step: the momentum is a multiple of the gradient, so the update is its polar factor, times 0.2 sqrt(max side)."""
+    torch.manual_seed(0)
+    config = TrainConfig(steps=1, lr=0.01, weight_decay=0.1, optimizer="muon", clip=0.0)
+    ours, theirs = Tower(), Tower()
+    theirs.load_state_dict(ours.state_dict())
+    muon = build_optimizer(ours, config)
+    adamw = build_optimizer(theirs, replace(config, optimizer="adamw"))
+    gradients = {name: torch.randn_like(parameter) for name, parameter in ours.named_parameters() if parameter.requires_grad}
+    before = {name: parameter.detach().clone() for name, parameter in ours.named_parameters()}
+    for module, optimizer in ((ours, muon), (theirs, adamw)):
+        for name, gradient in gradients.items():
+            module.get_parameter(name).grad = gradient.clone()
+        optimizer.step()
+    for name in ("conv.weight", "composer.weight"):
+        gradient = gradients[name].flatten(1)
+        u, _, v = torch.linalg.svd(gradient, full_matrices=False)
+        wanted = before[name] * (1 - 0.01 * 0.1) - 0.01 * 0.2 * max(gradient.shape) ** 0.5 * (u @ v).reshape(before[name].shape)
+        moved, expected = (ours.get_parameter(name) - before[name]).flatten(), (wanted - before[name]).flatten()
+        assert functional.cosine_similarity(moved, expected, dim=0) > 0.97
+    for name in gradients.keys() - {"conv.weight", "composer.weight"}:
+        torch.testing.assert_close(ours.get_parameter(name), theirs.get_parameter(name))
+
+
+def test_muon_leaves_what_has_no_gradient():
+    tower = Tower()
+    optimizer = build_optimizer(tower, TrainConfig(steps=1, optimizer="muon"))
+    before = tower.composer.weight.detach().clone()
+    tower.conv.weight.grad = torch.ones_like(tower.conv.weight)
+    optimizer.step()
+    assert torch.equal(tower.composer.weight, before)
+    assert not optimizer.state[tower.composer.weight]["momentum"].any()
