@@ -8,7 +8,7 @@ report 100 · cos or the bare cosine, and every model has its own cosines: all o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -94,7 +94,7 @@ def clip_score(
         MediaError: if a picture cannot be read.
     """
     _check_pairs(images, texts)
-    values = clip_scores(_embed(space, "image", images), _embed(space, "text", [prompt + text for text in texts]), w=w)
+    values = clip_scores(embed(space, "image", images), embed(space, "text", [prompt + text for text in texts]), w=w)
     return _measurement("clipscore", space, values, ids, groups, w, prompt)
 
 
@@ -117,9 +117,9 @@ def ref_clip_score(
     if any(isinstance(one, str) for one in references):
         raise EvaluationError("the references of a text are a list: write [[\"a dog\"], …] for one each")
     counts = _counts(references, len(texts))
-    vectors = _embed(space, "text", [prompt + text for text in (*texts, *chain.from_iterable(references))])
+    vectors = embed(space, "text", [prompt + text for text in (*texts, *chain.from_iterable(references))])
     each = torch.split(vectors[len(texts) :], counts.tolist())
-    values = ref_clip_scores(_embed(space, "image", images), vectors[: len(texts)], each, w=w)
+    values = ref_clip_scores(embed(space, "image", images), vectors[: len(texts)], each, w=w)
     return _measurement("refclipscore", space, values, ids, groups, w, prompt)
 
 
@@ -134,10 +134,13 @@ def identity(space: Space) -> str:
     return f"{space.name}:{digest.hexdigest()[:16]}"
 
 
-def _embed(space: Space, modality: str, items: Sequence[Any]) -> Tensor:
-    # Some at a time: `Space.embed` holds all that it is given in memory, decoded.
-    parts: Iterable[Sequence[Any]] = (items[at : at + _AT_ONCE] for at in range(0, len(items), _AT_ONCE))
-    return torch.cat([torch.zeros(0, space.dim), *(space.embed(**{modality: part})[modality] for part in parts)])  # type: ignore[arg-type]
+def embed(space: Space, modality: str, items: Sequence[Any], batch_size: int = 64) -> Tensor:
+    """Vectors [n, dim] of many items, some at a time: `Space.embed` holds all that it is given in memory, decoded."""
+    found = [torch.zeros(0, space.dim)]
+    for at in range(0, len(items), _AT_ONCE):
+        part: dict[str, Any] = {modality: items[at : at + _AT_ONCE]}
+        found.append(space.embed(batch_size=batch_size, **part)[modality])
+    return torch.cat(found)
 
 
 def _check_pairs(images: Sequence[Any], texts: Sequence[str]) -> None:

@@ -93,6 +93,8 @@ def test_what_does_not_fit_is_told() -> None:
         zero_shot_of(space, ["dog", "rain", "dog"], ["dog"], text=["a"])
     with pytest.raises(EvaluationError, match="exactly one modality"):
         zero_shot_of(space, ["dog"], ["dog"])
+    with pytest.raises(EvaluationError, match="text takes a list of items"):
+        zero_shot_of(space, ["dog"], ["dog"], text="a dog")
     with pytest.raises(EvaluationError, match="1 queries need 1 sets of right items, not 2"):
         zero_shot_of(space, ["dog"], ["dog", "dog"], text=["a"])
     with pytest.raises(EvaluationError, match=r"prompt vectors have the shape \(2, 3\)"):

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import make_old, make_picture, make_sound, make_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_media import make_old, make_picture, make_sound, make_text
 
 from tectum.search import scan as scanning
 from tectum.search.catalog import Catalog, File

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import make_picture, make_sound, make_text
 from PIL import Image
+from small_media import make_picture, make_sound, make_text
 
 from tectum.search.library import Library
 from tectum.search.report import Query, render, write_report

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_old, make_picture, make_text
 from fake_space import FakeSpace
+from small_media import make_old, make_picture, make_text
 
 from tectum.errors import LibraryError
 from tectum.search import lance

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_picture, make_text
 from fake_space import FakeSpace, direction
+from small_media import make_picture, make_text
 
 from tectum.errors import LibraryError, MediaError
 from tectum.search.indexing import FIELDS
