@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,3 +150,8 @@ def test_large_measurements_are_resampled_in_bounded_memory() -> None:
     formula = of_sums(lambda sums: sums[:, 0] / sums[:, 1])
     score = Measurement(ACCURACY, formula, measured.ids, measured.statistics).score(resamples=60)
     assert score.value == 0.5 and score.interval is not None
+
+
+def test_the_guide_runs() -> None:
+    found = doctest.testfile(str(Path(__file__).parents[2] / "docs" / "evaluate.md"), module_relative=False)
+    assert found.attempted > 5 and not found.failed
