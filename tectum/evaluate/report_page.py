@@ -19,7 +19,7 @@ h1 { font: 600 1.7rem/1.25 ui-serif, Georgia, serif; margin: 0 0 1.5rem; overflo
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 500; color: var(--soft); font-size: .85rem; }
 th, td { padding: .45rem .8rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
-td.number { text-align: right; white-space: nowrap; }
+.number { text-align: right; white-space: nowrap; }
 tr.blind td { color: var(--soft); border-bottom-style: dotted; }
 tr.blind td:first-child { padding-left: 1.5rem; }
 svg { display: block; width: 16rem; height: 1.1rem; }
@@ -61,7 +61,7 @@ def render(report: Report) -> str:
 <body>
 <h1>{_text(report.title)}</h1>
 <table>
-<tr><th>score</th><th>value</th><th>95 % interval</th><th></th><th>items</th></tr>
+<tr><th>score</th><th class="number">value</th><th class="number">95 % interval</th><th></th><th class="number">items</th></tr>
 {"".join(rows)}
 </table>
 <footer>Made by tectum. The bar is the interval, the dot the value. Rows below a score are blind baselines: what a system gets
@@ -95,10 +95,10 @@ def _drawn(score: Score, axis: tuple[float, float]) -> str:
 
     low, high = score.interval or (score.value, score.value)
     return (
-        '<svg viewBox="0 0 200 12" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect class="well" width="200" height="12" rx="3"/>'
-        f'<rect class="between" x="{at(low):.1f}" y="2" width="{max(1.0, at(high) - at(low)):.1f}" height="8" rx="2"/>'
-        f'<circle cx="{at(score.value):.1f}" cy="6" r="3"/></svg>'
+        '<svg viewBox="0 0 200 14" aria-hidden="true">'
+        '<rect class="well" width="200" height="14" rx="3"/>'
+        f'<rect class="between" x="{at(low):.1f}" y="2" width="{max(1.0, at(high) - at(low)):.1f}" height="10" rx="2"/>'
+        f'<circle cx="{at(score.value):.1f}" cy="7" r="3"/></svg>'
     )
 
 
