@@ -115,7 +115,8 @@ def test_a_batch_equals_its_members_whatever_their_loudness() -> None:
         together = spec(x.reshape(3, 1, -1))
         assert together.shape[:2] == (3, 1)
         for row, one in zip(together[:, 0], x, strict=True):
-            assert torch.equal(row, spec(one))
+            # Not bit for bit: a matrix product adds in another order for another number of frames.
+            torch.testing.assert_close(row, spec(one), rtol=1e-9, atol=1e-9)
 
 
 def test_autocast_and_half_precision_do_not_touch_the_bands() -> None:
