@@ -10,18 +10,16 @@ else the machine is doing. The pictures are made: clouds of 1/f noise, edges and
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from measuring import peak_memory, print_table, seconds
 from PIL import Image, ImageDraw
 
 import tectum
@@ -62,7 +60,7 @@ def bench_start() -> list[tuple[str, str, str, str]]:
     """Seconds until `tectum --help` and an empty Python have ended."""
 
     def run(*arguments: str) -> float:
-        return timed(lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True))
+        return seconds(lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True))
 
     pairs = [(run("-m", "tectum", "--help"), run("-c", "pass")) for _ in range(STARTS)]
     ours, bare = (statistics.median(times) for times in zip(*pairs, strict=True))
@@ -78,7 +76,7 @@ def bench_indexing(folder: Path, space: tectum.Space, count: int) -> list[tuple[
     for path in paths:
         path.read_bytes()
     with ThreadPoolExecutor(workers) as pool:
-        bare = timed(lambda: list(pool.map(decode, paths)))
+        bare = seconds(lambda: list(pool.map(decode, paths)))
     library = Library(folder / "pictures.tectum", space)
     with progress_bar("indexing") as progress:
         report = library.add(folder / "pictures", progress=progress)
@@ -104,9 +102,9 @@ def bench_search(path: Path, space: tectum.Space, count: int) -> list[tuple[str,
     library.search_vector(queries[0], ("image",), threshold=0)
     ours, bare, words = [], [], []
     for query in queries:
-        bare.append(timed(partial(np.matmul, vectors, query)))
-        ours.append(timed(partial(library.search_vector, query, ("image",), threshold=0)))
-        words.append(timed(lambda: library.search(text="a dog on a beach", threshold=0)))
+        bare.append(seconds(partial(np.matmul, vectors, query)))
+        ours.append(seconds(partial(library.search_vector, query, ("image",), threshold=0)))
+        words.append(seconds(lambda: library.search(text="a dog on a beach", threshold=0)))
     store = open_store(str(path / "vectors" / "image"))
     truth = [set(np.argpartition(-(vectors @ query), 10)[:10].tolist()) for query in queries]
     found = [{int(hit.fields["part"]) for hit in store.search(query, 10)} for query in queries]
@@ -183,28 +181,6 @@ def decode(path: Path) -> None:
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def timed(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
-    for row in (heads, tuple("-" * width for width in widths), *rows):
-        print(
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-        )
 
 
 if __name__ == "__main__":

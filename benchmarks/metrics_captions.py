@@ -14,12 +14,12 @@ import contextlib
 import io
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
+from measuring import print_table, seconds, timed
 
 from tectum.evaluate.captions.report import evaluate_captions
 from tectum.evaluate.captions.tokenize import tokenize
@@ -48,11 +48,11 @@ def main() -> None:
     rows = []
     theirs = 0.0
     for name, scorer in scorers().items():
-        seconds, values = run(scorer, candidates, references)
-        theirs += seconds
+        spent, values = run(scorer, candidates, references)
+        theirs += spent
         gap = max(abs(measured[key].score(resamples=0).value - value) for key, value in zip(METRICS[name], values, strict=True))
         ours = median(lambda name=name: evaluate_captions(candidates, references, metrics=[name], tokenizer="split"))
-        rows.append((name, f"{ours:.3f} s", f"{seconds:.2f} s", f"{seconds / ours:.1f} ×", f"{gap:.0e}"))
+        rows.append((name, f"{ours:.3f} s", f"{spent:.2f} s", f"{spent / ours:.1f} ×", f"{gap:.0e}"))
     peer = f"{theirs:.2f} s" if theirs else ""
     rows.append(("all three", f"{together:.3f} s", peer, f"{theirs / together:.1f} ×" if theirs else "", ""))
     rows.append(("all three, tokenised here", f"{from_raw:.3f} s", peer, f"{theirs / from_raw:.1f} ×" if theirs else "", ""))
@@ -74,31 +74,14 @@ def scorers() -> dict[str, Any]:
 def run(scorer: Any, candidates: dict[str, str], references: dict[str, list[str]]) -> tuple[float, Sequence[float]]:
     """Seconds and corpus values of one of pycocoevalcap's scorers, which may print."""
     given = {key: [caption] for key, caption in candidates.items()}
-    start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        score, _ = scorer.compute_score(references, given)
-    return time.perf_counter() - start, score if isinstance(score, list) else [score]
+        spent, (score, _) = timed(lambda: scorer.compute_score(references, given))
+    return spent, score if isinstance(score, list) else [score]
 
 
 def median(action: Callable[[], object]) -> float:
     """The median of a few runs in seconds."""
-
-    def once() -> float:
-        start = time.perf_counter()
-        action()
-        return time.perf_counter() - start
-
-    return statistics.median(once() for _ in range(REPEATS))
-
-
-def print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
-    for row in (heads, tuple("-" * width for width in widths), *rows):
-        print(
-            "  ".join(
-                cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-        )
+    return statistics.median(seconds(action) for _ in range(REPEATS))
 
 
 if __name__ == "__main__":

@@ -12,15 +12,13 @@ coverage for two samples of N(0, I), 10,000 × 1,000, k = 5.
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import scipy.linalg
 import scipy.spatial.distance
 import torch
+from measuring import print_table, timed
 
 from tectum.evaluate.features import Features
 from tectum.evaluate.frechet import Moments, frechet_distance, frechet_distance_of_moments
@@ -28,7 +26,6 @@ from tectum.evaluate.kernel_distance import cmmd, kernel_distance
 from tectum.evaluate.manifold import manifold
 
 Row = tuple[str, str, str, str, str]
-T = TypeVar("T")
 SUBSETS, SUBSET_SIZE = 20, 1000
 PUBLISHED = {"precision": 0.4772, "recall": 0.4705, "density": 1.0555, "coverage": 0.9735}
 
@@ -156,20 +153,8 @@ def inception_like(n: int, d: int, seed: int, shift: float = 0.0) -> np.ndarray:
     return np.maximum(0.4 + shift + 0.3 * normal @ mixing, 0).astype(np.float32)
 
 
-def timed(action: Callable[[], T]) -> tuple[float, T]:
-    start = time.perf_counter()
-    result = action()
-    return time.perf_counter() - start, result
-
-
 def row(what: str, ours: float, peer: float, value: float, theirs: float) -> Row:
     return what, f"{ours:.2f} s", f"{peer:.2f} s", f"{peer / ours:.1f} ×", f"{value:.8g} ({abs(value / theirs - 1):.1e})"
-
-
-def print_table(heads: Row, rows: Sequence[Row]) -> None:
-    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
-    for cells in (heads, tuple("-" * width for width in widths), *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,11 @@ ratio means something whatever else the machine is doing.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
-import time
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from measuring import peak_memory, print_table, seconds
 
 from tectum.evaluate.cosines import Cosines
 from tectum.evaluate.geometry import hubness
@@ -46,8 +44,8 @@ def bench_recall(name: str, n: int, m: int, dim: int, signal: float) -> list[tup
     queries, items, right = pairs(n, m, dim, signal)
     ours, bare = [], []
     for _ in range(ROUNDS):
-        ours.append(timed(lambda: rank(queries, items, right)))
-        bare.append(timed(lambda: product_in_tiles(queries, items)))
+        ours.append(seconds(lambda: rank(queries, items, right)))
+        bare.append(seconds(lambda: product_in_tiles(queries, items)))
     what = f"R@K {n:,} × {m:,}, d = {dim}, {m // n} right, {name}"
     ratio = statistics.median(a / b for a, b in zip(ours, bare, strict=True))
     return [(what, f"{min(ours):.2f} s", f"{min(bare):.2f} s", f"{ratio:.2f} ×", f"{peak_memory():.0f} MiB")]
@@ -56,25 +54,25 @@ def bench_recall(name: str, n: int, m: int, dim: int, signal: float) -> list[tup
 def bench_rest(n: int, m: int, dim: int) -> list[tuple[str, ...]]:
     """What needs more than the first hit."""
     queries, items, right = pairs(n, m, dim, 1.0)
-    bare = min(timed(lambda: product_in_tiles(queries, items)) for _ in range(ROUNDS))
+    bare = min(seconds(lambda: product_in_tiles(queries, items)) for _ in range(ROUNDS))
     rows = []
     for what, action in (
         (f"mAP {n:,} × {m:,}, {m // n} right", lambda: average_precision(Cosines(queries, items), right).score(resamples=0)),
         (f"hubness {n:,} × {m:,}, k = 10", lambda: hubness(Cosines(queries, items), 10).score(resamples=0)),
         (f"R@1 {n:,} × {m:,}, constant vectors", lambda: rank(torch.ones_like(queries), torch.ones_like(items), right)),
     ):
-        seconds = min(timed(action) for _ in range(ROUNDS))
-        rows.append((what, f"{seconds:.2f} s", f"{bare:.2f} s", f"{seconds / bare:.2f} ×", f"{peak_memory():.0f} MiB"))
+        ours = min(seconds(action) for _ in range(ROUNDS))
+        rows.append((what, f"{ours:.2f} s", f"{bare:.2f} s", f"{ours / bare:.2f} ×", f"{peak_memory():.0f} MiB"))
     return rows
 
 
 def bench_large(n: int, m: int, dim: int) -> list[tuple[str, ...]]:
     """One pass, and the product of a hundredth of the queries times a hundred."""
     queries, items, right = pairs(n, m, dim, 1.0)
-    seconds = timed(lambda: rank(queries, items, right))
-    bare = 100 * timed(lambda: product_in_tiles(queries[: n // 100], items))
-    ratio = f"{seconds / bare:.2f} ×"
-    return [(f"R@K {n:,} × {m:,}, d = {dim}", f"{seconds:.0f} s", f"{bare:.0f} s", ratio, f"{peak_memory():.0f} MiB")]
+    ours = seconds(lambda: rank(queries, items, right))
+    bare = 100 * seconds(lambda: product_in_tiles(queries[: n // 100], items))
+    what, ratio = f"R@K {n:,} × {m:,}, d = {dim}", f"{ours / bare:.2f} ×"
+    return [(what, f"{ours:.0f} s", f"{bare:.0f} s", ratio, f"{peak_memory():.0f} MiB")]
 
 
 def rank(queries: torch.Tensor, items: torch.Tensor, right: np.ndarray) -> list[float]:
@@ -99,24 +97,6 @@ def pairs(n: int, m: int, dim: int, signal: float) -> tuple[torch.Tensor, torch.
     items += signal * 0.3 * queries.repeat_interleave(m // n, 0)
     right = np.arange(m).reshape(n, m // n)
     return torch.nn.functional.normalize(queries), torch.nn.functional.normalize(items), right
-
-
-def timed(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def print_table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
-    for row in (heads, tuple("-" * width for width in widths), *rows):
-        cells = zip(row, widths, strict=True)
-        print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(cells)))
 
 
 if __name__ == "__main__":

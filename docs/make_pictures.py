@@ -4,10 +4,12 @@
 
 space-classify.png   photographs (Caltech-101 test) and sounds (ESC-10 fold 4) with the three words space-mini finds nearest
 space-search.png     words, and the held-out photographs, drawings and sounds nearest to each
+space-view.png       photographs of eleven classes, sounds, and the words for them, in one plane by t-SNE
 """
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 import tectum
+from tectum.evaluate.views import project
+from tectum.evaluate.views_picture import save_picture
 from tectum.media.mel import whisper_mel
 
 ROOT = Path(__file__).resolve().parent
@@ -25,6 +29,7 @@ import space_mini_data as corpora  # noqa: E402
 from space_mini import encode_pixels, on_white, shrink  # noqa: E402
 
 TILE, TEXT = 112, 46
+SEEN = ("motorbike", "airplane", "sunflower", "grand piano", "watch", "ketch", "leopard", "chair", "brain", "butterfly", "bonsai")
 WORDS = ("a sunflower", "a ship with sails", "rooster", "helicopter", "something to eat", "sea waves", "a musical instrument")
 
 
@@ -46,7 +51,7 @@ def sheet(rows: list[list[tuple[Image.Image | None, str]]]) -> Image.Image:
         for x, (picture, text) in enumerate(row):
             left, top = 14 + x * (TILE + 14), 12 + y * (TILE + TEXT + 12)
             if picture is None:
-                draw.multiline_text((left, top + TILE / 2 - 10), text.replace(" ", "\n", 1), "black", heading)
+                draw.multiline_text((left, top + TILE / 2 - 20), textwrap.fill(text, 12), "black", heading)
             else:
                 page.paste(picture.convert("RGB").resize((TILE, TILE)), (left, top))
                 draw.multiline_text((left, top + TILE + 3), text, (60, 60, 60), font, spacing=2)
@@ -60,7 +65,7 @@ def as_image(pixels: Tensor) -> Image.Image:
 
 @torch.inference_mode()
 def main() -> None:
-    """Write both pictures."""
+    """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     data = parser.parse_args().data
@@ -110,6 +115,15 @@ def main() -> None:
         ]
         rows.append(row)
     sheet(rows).save(ROOT / "pictures" / "space-search.png", optimize=True)
+
+    seen = (photos.labels[:, None] == torch.tensor([photos.names.index(name) for name in SEEN])).any(1)
+    vectors = {
+        "photograph": photo_vectors[seen],
+        "sound": sound_vectors,
+        "word": space.label_vectors([*SEEN, *words]),
+    }
+    view = project(vectors, labels={"word": [*SEEN, *words]}, method="tsne")
+    save_picture(view, ROOT / "pictures" / "space-view.png", title="Photographs and sounds never seen, and words, in one space")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tectum"
 FLOORS = {
     "errors": -1,
+    "files": -1,
+    "page": -1,
     "nn": 0,
     "media": 0,
     "contrastive": 1,

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tectum.cli.output import written_beside
 from tectum.errors import DataError
+from tectum.files import written_beside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ PHOTOGRAPHS = (
 )
 QUESTION_PHOTOGRAPHS = ("motorcycle_right.png", "moon.png")
 SOUNDS = ("rain", "sea_waves", "clock", "fire", "helicopter", "chainsaw", "dog", "rooster", "crying_baby")
-QUESTION_SOUNDS = ("helicopter",)
+QUESTION_SOUNDS = ("rain",)
 _ANOTHER_SEED = 50
 
 NOTES = {

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tectum.media.source import display
 
@@ -94,26 +92,6 @@ def print_facts(facts: Mapping[str, object]) -> None:
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
         print(f"{name:<{width}}  {display(str(value))}")
-
-
-@contextmanager
-def written_beside(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that takes the name `path` only once it is complete.
-
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
-    >>> with written_beside(target) as file:
-    ...     _ = file.write(b"all")
-    >>> target.read_bytes()
-    b'all'
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            yield file
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def megabytes(count: int) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tectum.cli.output import complain, megabytes, print_json, print_table, written_beside
+from tectum.cli.output import complain, megabytes, print_json, print_table
 from tectum.errors import ConfigError, MediaError
+from tectum.files import written_beside
 from tectum.media.source import display
 
 if TYPE_CHECKING:

@@ -10,16 +10,21 @@ from tectum.errors import EvaluationError
 from tectum.media.source import display
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
+
+    from tectum.models.space import Space
 
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Vectors [n, d], and for each an id and the group it belongs to."""
+    """Vectors [n, d], and for each an id, the group it belongs to, and its kind of media where the file says so."""
 
     vectors: np.ndarray
     ids: tuple[str, ...]
     groups: tuple[str, ...]
+    kinds: tuple[str, ...]
 
 
 def read_vectors(path: Path) -> Vectors:
@@ -34,7 +39,7 @@ def read_vectors(path: Path) -> Vectors:
 
     try:
         with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in ("vectors", "groups", "paths") if name in file.files}
+            held = {name: file[name] for name in ("vectors", "groups", "paths", "kinds") if name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
         raise EvaluationError(f"{display(path)} is no .npz file of vectors ({error}): write one with `tectum embed`") from None
     vectors = held.get("vectors")
@@ -42,7 +47,10 @@ def read_vectors(path: Path) -> Vectors:
     if vectors is None or names is None or vectors.ndim != 2 or names.shape != (len(vectors),):
         raise EvaluationError(f"{display(path)} needs vectors [n, d], and groups [n] or paths [n]: write it with `tectum embed`")
     groups = tuple(str(name) if "groups" in held else Path(str(name)).stem for name in names)
-    return Vectors(vectors, tuple(f"{row:09d}" for row in range(len(vectors))), groups)
+    kinds = tuple(map(str, held.get("kinds", ())))
+    if kinds and len(kinds) != len(vectors):
+        raise EvaluationError(f"{display(path)} has {len(vectors)} vectors of {len(kinds)} kinds: write it with `tectum embed`")
+    return Vectors(vectors, tuple(f"{row:09d}" for row in range(len(vectors))), groups, kinds)
 
 
 def labelled_files(folder: Path, kind: str) -> dict[Path, str]:
@@ -71,15 +79,53 @@ def read_transcripts(path: Path) -> dict[str, str]:
     Raises:
         EvaluationError: if it cannot be read, or an id is there twice.
     """
-    from tectum.evaluate.records import read_records
+    from tectum.evaluate.records import read_by_id
 
     if path.suffix.lower() not in (".json", ".jsonl"):
         try:
             return {f"line {number}": line for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)}
         except UnicodeDecodeError as error:
             raise EvaluationError(f"{display(path)} is not UTF-8 text ({error.reason}): save it as UTF-8") from None
-    found: dict[str, str] = {}
-    for record in read_records(path, "id", "text"):
-        if found.setdefault(str(record["id"]), str(record["text"])) != str(record["text"]):
-            raise EvaluationError(f"{display(path)} has two texts for {record['id']!r}: keep one")
+    return {key: str(text) for key, text in read_by_id(path, "id", "text").items()}
+
+
+def by_modality(paths: Sequence[Path]) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """The vectors [n, d] of .npz files by kind of media (a file without kinds is one kind, called as itself), and labels.
+
+    Raises:
+        EvaluationError: if one is no file of vectors.
+    """
+    import numpy as np
+
+    vectors: dict[str, list[np.ndarray]] = {}
+    labels: dict[str, list[str]] = {}
+    for path in paths:
+        held = read_vectors(path)
+        for kind, vector, label in zip(held.kinds or [path.stem] * len(held.ids), held.vectors, held.groups, strict=True):
+            vectors.setdefault(kind, []).append(vector)
+            labels.setdefault(kind, []).append(label)
+    return {kind: np.stack(rows) for kind, rows in vectors.items()}, labels
+
+
+def read_sets(path: Path, space: Space, images: Path) -> list[np.ndarray]:
+    """The vectors [n, d] of the four sets x, y, a, b of an association test: texts, or {"image": file} below `images`.
+
+    Raises:
+        EvaluationError: if it is no such file.
+    """
+    import numpy as np
+
+    from tectum.evaluate.records import read_json
+
+    sets = read_json(path)
+    if not isinstance(sets, dict) or any(not isinstance(sets.get(name), list) or not sets[name] for name in "xyab"):
+        raise EvaluationError(f'{display(path)} needs four lists, {{"x": [targets], "y": […], "a": [attributes], "b": […]}}')
+    found = []
+    for name in "xyab":
+        rows = []
+        for entry in sets[name]:
+            picture = isinstance(entry, dict) and "image" in entry
+            made = space.embed(image=[images / str(entry["image"])]) if picture else space.embed(text=[str(entry)])
+            rows.append(np.asarray(next(iter(made.values()))[0]))
+        found.append(np.stack(rows))
     return found

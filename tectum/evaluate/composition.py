@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from tectum.errors import EvaluationError
-from tectum.evaluate.measurement import Measurement, ratio
+from tectum.evaluate.measurement import Measurement
 from tectum.evaluate.records import read_json, read_records
 from tectum.evaluate.score import Passport
 
@@ -118,13 +118,8 @@ def composition(pairs: Sequence[Pair], similarities: Any, *, suite: str = "pairs
     for row, pair in enumerate(pairs):
         rows[pair.kind].append(row)
     code = {kind: number for number, kind in enumerate(rows)}
-    every = Measurement(
-        Passport("composition", {"suite": suite, "kind": "all", "ties": "wrong"}),
-        ratio,
-        tuple(pair.id for pair in pairs),
-        np.stack((right, np.ones_like(right)), 1),
-        tuple(pair.picture.name for pair in pairs),
-    )
+    passport = Passport("composition", {"suite": suite, "kind": "all", "ties": "wrong"})
+    every = Measurement.mean(passport, (pair.id for pair in pairs), right, (pair.picture.name for pair in pairs))
     by_kind = {kind: _of_kind(every.rows(some), kind) for kind, some in rows.items()}
     # Shards number their kinds alike only if they have the same, so the passport names them all, by a digest.
     digest = hashlib.sha256("\n".join(rows).encode()).hexdigest()[:8]

@@ -14,6 +14,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -126,7 +127,7 @@ def chair(captions: Mapping[str, str], objects: Mapping[str, Collection[str]], v
     }
 
 
-def read_vocabulary(path: str) -> Vocabulary:
+def read_vocabulary(path: str | Path) -> Vocabulary:
     """A vocabulary from JSON: {"name": …, "objects": {object: [other words]}, "decoys": [phrases]}.
 
     Raises:

@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from tectum.errors import EvaluationError
 from tectum.evaluate.cosines import Cosines, as_matrix
-from tectum.evaluate.measurement import Measurement, ratio
+from tectum.evaluate.measurement import Measurement
 from tectum.evaluate.score import Passport, Setting
 from tectum.models.space import Space
 
 W = 2.5
 PROMPT = "A photo depicts "
-_AT_ONCE = 256
 
 
 def clip_scores(images: object, texts: object, *, w: float = W) -> np.ndarray:
@@ -94,7 +92,7 @@ def clip_score(
         MediaError: if a picture cannot be read.
     """
     _check_pairs(images, texts)
-    values = clip_scores(embed(space, "image", images), embed(space, "text", [prompt + text for text in texts]), w=w)
+    values = clip_scores(space.embed(image=images)["image"], space.embed(text=[prompt + text for text in texts])["text"], w=w)
     return _measurement("clipscore", space, values, ids, groups, w, prompt)
 
 
@@ -117,9 +115,9 @@ def ref_clip_score(
     if any(isinstance(one, str) for one in references):
         raise EvaluationError("the references of a text are a list: write [[\"a dog\"], …] for one each")
     counts = _counts(references, len(texts))
-    vectors = embed(space, "text", [prompt + text for text in (*texts, *chain.from_iterable(references))])
+    vectors = space.embed(text=[prompt + text for text in (*texts, *chain.from_iterable(references))])["text"]
     each = torch.split(vectors[len(texts) :], counts.tolist())
-    values = ref_clip_scores(embed(space, "image", images), vectors[: len(texts)], each, w=w)
+    values = ref_clip_scores(space.embed(image=images)["image"], vectors[: len(texts)], each, w=w)
     return _measurement("refclipscore", space, values, ids, groups, w, prompt)
 
 
@@ -132,15 +130,6 @@ def identity(space: Space) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return f"{space.name}:{digest.hexdigest()[:16]}"
-
-
-def embed(space: Space, modality: str, items: Sequence[Any], batch_size: int = 64) -> Tensor:
-    """Vectors [n, dim] of many items, some at a time: `Space.embed` holds all that it is given in memory, decoded."""
-    found = [torch.zeros(0, space.dim)]
-    for at in range(0, len(items), _AT_ONCE):
-        part: dict[str, Any] = {modality: items[at : at + _AT_ONCE]}
-        found.append(space.embed(batch_size=batch_size, **part)[modality])
-    return torch.cat(found)
 
 
 def _check_pairs(images: Sequence[Any], texts: Sequence[str]) -> None:
@@ -165,5 +154,4 @@ def _measurement(
     dtype = str(next(space.parameters()).dtype).removeprefix("torch.")
     settings: dict[str, Setting] = {"w": w, "scale": "w*max(cos,0)", "prompt": prompt, "model": identity(space), "dtype": dtype}
     names = tuple(map(str, range(len(values)))) if ids is None else tuple(ids)
-    statistics = np.stack((values, np.ones_like(values)), 1)
-    return Measurement(Passport(metric, settings), ratio, names, statistics, None if groups is None else tuple(groups))
+    return Measurement.mean(Passport(metric, settings), names, values, groups)

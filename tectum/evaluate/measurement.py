@@ -37,6 +37,17 @@ ratio = of_sums(_ratio)
 """Statistics (numerator, denominator): the sum of the first over the sum of the second. The mean of x is that of (x, 1)."""
 
 
+def quotient(top: Sequence[int], bottom: Sequence[int]) -> Formula:
+    """The ratio of two sums over the statistics, each column taken as often as `top` and `bottom` say.
+
+    >>> hits_and_misses = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    >>> quotient((1, 0), (1, 1))(np.ones((1, 4)), hits_and_misses)
+    array([0.75])
+    """
+    columns = np.array([top, bottom], np.float64).T
+    return lambda weights, statistics: ratio(weights, statistics @ columns)
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """What a metric measured of each item.
@@ -81,10 +92,17 @@ class Measurement:
             raise EvaluationError(f"{name}: the item {self.ids[int(finite.argmin())]!r} has a statistic that is not finite")
 
     @classmethod
-    def mean(cls, passport: Passport, ids: Iterable[str], values: Sequence[float] | np.ndarray) -> Measurement:
+    def mean(
+        cls,
+        passport: Passport,
+        ids: Iterable[str],
+        values: Sequence[float] | np.ndarray,
+        groups: Iterable[str] | None = None,
+    ) -> Measurement:
         """The measurement whose score is the mean of one value an item."""
         array = np.asarray(values, np.float64).reshape(-1)
-        return cls(passport, ratio, tuple(ids), np.stack((array, np.ones_like(array)), 1))
+        statistics = np.stack((array, np.ones_like(array)), 1)
+        return cls(passport, ratio, tuple(ids), statistics, None if groups is None else tuple(groups))
 
     def rows(self, at: Sequence[int] | np.ndarray) -> Measurement:
         """Some of the items."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tectum.errors import EvaluationError
-from tectum.evaluate.measurement import Formula, Measurement, ratio
+from tectum.evaluate.measurement import Measurement, quotient
 from tectum.evaluate.records import pair_by_id, read_records
 from tectum.evaluate.score import Passport
 
@@ -25,12 +25,12 @@ _LABELS = {"yes": True, "no": False}
 
 # Which of TN, FP, ambiguous negatives, FN, TP, ambiguous positives are summed above and below the line.
 _RATES = {
-    "pope-accuracy": ("100010", "111111"),
-    "pope-precision": ("000010", "010010"),
-    "pope-recall": ("000010", "000111"),
-    "pope-f1": ("000020", "010121"),
-    "pope-yes-ratio": ("010010", "111111"),
-    "pope-ambiguous": ("001001", "111111"),
+    "pope-accuracy": ((1, 0, 0, 0, 1, 0), (1, 1, 1, 1, 1, 1)),
+    "pope-precision": ((0, 0, 0, 0, 1, 0), (0, 1, 0, 0, 1, 0)),
+    "pope-recall": ((0, 0, 0, 0, 1, 0), (0, 0, 0, 1, 1, 1)),
+    "pope-f1": ((0, 0, 0, 0, 2, 0), (0, 1, 0, 1, 2, 1)),
+    "pope-yes-ratio": ((0, 1, 0, 0, 1, 0), (1, 1, 1, 1, 1, 1)),
+    "pope-ambiguous": ((0, 0, 1, 0, 0, 1), (1, 1, 1, 1, 1, 1)),
 }
 
 
@@ -89,7 +89,7 @@ def pope(
         row[(3 if label else 0) + (2 if said is None else int(said))] = 1
     ids = tuple(key for key, _, _ in pairs)
     settings = {"ambiguous": "wrong", "reader": getattr(reader, "__name__", type(reader).__name__)}
-    return {name: Measurement(Passport(name, settings), _quotient(*parts), ids, statistics) for name, parts in _RATES.items()}
+    return {name: Measurement(Passport(name, settings), quotient(*parts), ids, statistics) for name, parts in _RATES.items()}
 
 
 def read_questions(path: str | Path, *, prefix: str = "") -> list[Question]:
@@ -134,9 +134,3 @@ def read_answers(path: str | Path, questions: Sequence[Question], *, prefix: str
         if asked.strip().casefold() != question.text.strip().casefold():
             raise EvaluationError(f"{path}: answer {number} is to {asked!r}, not to {question.text!r}: put answers in order")
     return {question.id: str(record[field]) for question, record in zip(questions, records, strict=True)}
-
-
-def _quotient(top: str, bottom: str) -> Formula:
-    """The ratio of two sums of the counts, each as often as its digit says."""
-    columns = np.array([[float(digit) for digit in row] for row in (top, bottom)]).T
-    return lambda weights, statistics: ratio(weights, statistics @ columns)

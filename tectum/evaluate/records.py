@@ -76,3 +76,17 @@ def read_records(path: str | Path, *needed: str) -> list[dict[str, Any]]:
         if lacking:
             raise EvaluationError(f"{path}: record {number} has no field {lacking[0]!r}: add it to every record")
     return records
+
+
+def read_by_id(path: str | Path, key: str, field: str) -> dict[str, Any]:
+    """What each record of a JSON array or of JSON lines has in `field`, by its `key` as text.
+
+    Raises:
+        EvaluationError: if the file is no such list, or a key is there twice.
+    """
+    found: dict[str, Any] = {}
+    for record in read_records(path, key, field):
+        if str(record[key]) in found:
+            raise EvaluationError(f"{path}: the {key} {record[key]!r} is there twice: keep one")
+        found[str(record[key])] = record[field]
+    return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from tectum.errors import EvaluationError
 from tectum.evaluate.measurement import Comparison, Measurement, between, paired
 from tectum.evaluate.score import Score
+from tectum.files import write_text
 
 FORMAT = 1
 
@@ -91,17 +91,7 @@ class Report:
 
 def write_report(path: str | Path, report: Report) -> None:
     """Write a report as JSON, beside the path and renamed there."""
-    write_beside(Path(path), json.dumps(report.as_json(), ensure_ascii=False, indent=1) + "\n")
-
-
-def write_beside(path: Path, text: str) -> None:
-    """A file that is whole or absent."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text(path, json.dumps(report.as_json(), ensure_ascii=False, indent=1) + "\n")
 
 
 def read_report(path: str | Path) -> Report:

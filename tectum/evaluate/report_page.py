@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from html import escape
 from pathlib import Path
 
-from tectum.evaluate.report import Report, write_beside
+from tectum.evaluate.report import Report
 from tectum.evaluate.score import Score
+from tectum.files import write_text
+from tectum.page import page, text
 
 _STYLE = """
-:root { --ground: #fbfaf8; --ink: #1d1c1a; --soft: #6a665f; --line: #e5e1da; --mark: #c8643c; --well: #f3f0ea; }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #171614; --ink: #ece8e1; --soft: #a39d92; --line: #35322d; --mark: #d9764c; --well: #2a2824; } }
-body { margin: 0 auto; max-width: 64rem; padding: 3rem 1.5rem; background: var(--ground); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-h1 { font: 600 1.7rem/1.25 ui-serif, Georgia, serif; margin: 0 0 1.5rem; overflow-wrap: anywhere; }
+body { margin: 0 auto; max-width: 64rem; padding: 3rem 1.5rem; }
+h1 { margin-bottom: 1.5rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 500; color: var(--soft); font-size: .85rem; }
 th, td { padding: .45rem .8rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
@@ -27,12 +24,11 @@ rect.between { fill: var(--mark); opacity: .35; } rect.well { fill: var(--well);
 details { color: var(--soft); font-size: .8rem; } summary { cursor: pointer; }
 code { overflow-wrap: anywhere; } footer { margin-top: 2rem; color: var(--soft); font-size: .85rem; }
 """
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def write_page(path: str | Path, report: Report) -> None:
     """Write the page beside the path and rename it there."""
-    write_beside(Path(path), render(report))
+    write_text(path, render(report))
 
 
 def render(report: Report) -> str:
@@ -48,33 +44,20 @@ def render(report: Report) -> str:
         axis = _axis([entry.score, *blind.values()])
         rows.append(_row(name, entry.score, axis, ""))
         rows += [_row(kind, score, axis, "blind") for kind, score in blind.items()]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{_text(report.title)}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>{_text(report.title)}</h1>
+    body = f"""<h1>{text(report.title)}</h1>
 <table>
 <tr><th>score</th><th class="number">value</th><th class="number">95 % interval</th><th></th><th class="number">items</th></tr>
 {"".join(rows)}
 </table>
 <footer>Made by tectum. The bar is the interval, the dot the value. Rows below a score are blind baselines: what a system gets
-that does not look. Scores with different passports are not comparable.</footer>
-</body>
-</html>
-"""
+that does not look. Scores with different passports are not comparable.</footer>"""
+    return page(report.title, body, style=_STYLE)
 
 
 def _row(name: str, score: Score, axis: tuple[float, float], style: str) -> str:
     between = f"{score.interval[0]:.4f} – {score.interval[1]:.4f}" if score.interval else ""
     return (
-        f'<tr class="{style}"><td>{_text(name)}<details><summary>passport</summary><code>{_text(str(score.passport))}</code>'
+        f'<tr class="{style}"><td>{text(name)}<details><summary>passport</summary><code>{text(str(score.passport))}</code>'
         f'</details></td><td class="number">{score.value:.4f}</td><td class="number">{between}</td><td>{_drawn(score, axis)}</td>'
         f'<td class="number">{score.n:,}</td></tr>\n'
     )
@@ -100,7 +83,3 @@ def _drawn(score: Score, axis: tuple[float, float]) -> str:
         f'<rect class="between" x="{at(low):.1f}" y="2" width="{max(1.0, at(high) - at(low)):.1f}" height="10" rx="2"/>'
         f'<circle cx="{at(score.value):.1f}" cy="7" r="3"/></svg>'
     )
-
-
-def _text(value: str) -> str:
-    return escape("".join(letter if letter.isprintable() else " " for letter in value))

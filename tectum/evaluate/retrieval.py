@@ -164,7 +164,7 @@ def average_precision(
     names = _names(scores.shape[0], ids)
     parts = [_average_precisions(part, ties) for part in levels(scores, right, names=names, ignored=ignored)]
     values = np.concatenate([np.zeros(0), *parts])
-    return Measurement(passport, ratio, names, np.stack((values, np.ones_like(values)), 1), _tuple(groups))
+    return Measurement.mean(passport, names, values, groups)
 
 
 def _average_precisions(part: Levels, ties: Ties) -> np.ndarray:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +12,13 @@ import numpy as np
 from tectum.evaluate.views import View
 from tectum.evaluate.views_picture import COLORS, SHAPES
 from tectum.evaluate.views_style import SCRIPT, STYLE
+from tectum.files import write_text
+from tectum.page import page, text, valid
 
 
 def save_page(view: View, path: str | Path, *, title: str = "A view of the space") -> None:
     """Write the page beside `path` and rename it there."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(render(view, title=title), encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text(path, render(view, title=title))
 
 
 def render(view: View, *, title: str = "A view of the space") -> str:
@@ -39,34 +33,23 @@ def render(view: View, *, title: str = "A view of the space") -> str:
         "x": places[:, 0].round(5).tolist(),
         "y": places[:, 1].round(5).tolist(),
         "which": view.which.tolist(),
-        "labels": [_valid(label) for label in view.labels],
+        "labels": [valid(label) for label in view.labels],
         "modalities": [
-            {"name": _valid(name), "color": COLORS[i % len(COLORS)], "shape": SHAPES[i % len(SHAPES)]}
+            {"name": valid(name), "color": COLORS[i % len(COLORS)], "shape": SHAPES[i % len(SHAPES)]}
             for i, name in enumerate(view.modalities)
         ],
     }
     # In a script element only "<" could end the data.
     embedded = json.dumps(data, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
     allowed = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
+    allow = f"script-src 'sha256-{allowed}'"
     counts = np.bincount(view.which, minlength=len(view.modalities))
     buttons = "\n".join(
         f'<button type="button" aria-pressed="true"><svg viewBox="-8 -8 16 16" aria-hidden="true">{_symbol(i)}</svg>'
-        f"{_text(name)} <span>{count:,}</span></button>"
+        f"{text(name)} <span>{count:,}</span></button>"
         for i, (name, count) in enumerate(zip(view.modalities, counts, strict=True))
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{_text(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header><h1>{_text(title)}</h1><p>{_text(view.method)}</p></header>
+    body = f"""<header><h1>{text(title)}</h1><p>{text(view.method)}</p></header>
 <nav aria-label="modalities">
 {buttons}
 <button type="button" id="reset">Reset the view</button>
@@ -76,10 +59,8 @@ def render(view: View, *, title: str = "A view of the space") -> str:
 <footer>Point at a mark to read its label. Scroll to zoom, drag to move, double-click to see all; or use the arrow keys, + and -.
 <noscript>This page needs JavaScript to draw its points.</noscript></footer>
 <script type="application/json" id="data">{embedded}</script>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
+<script>{SCRIPT}</script>"""
+    return page(title, body, style=STYLE, allow=allow)
 
 
 def _unit_square(points: np.ndarray) -> np.ndarray:
@@ -97,12 +78,3 @@ def _symbol(modality: int) -> str:
         "diamond": f'<path d="M0-8 7 0 0 8-7 0z" fill="{color}"/>',
     }
     return shapes[SHAPES[modality % len(SHAPES)]]
-
-
-def _valid(value: str) -> str:
-    """What is no valid Unicode becomes visible escapes."""
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _text(value: str) -> str:
-    return escape(_valid(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tectum.errors import EvaluationError
 from tectum.evaluate.views import View
+from tectum.files import written_beside
 
 Box = tuple[float, float, float, float]
 
@@ -42,12 +42,8 @@ def save_picture(
         EvaluationError: if the size is too small, or the font cannot be read.
     """
     picture = draw(view, title=title, size=size, labels=labels, font=font)
-    beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
-    try:
-        picture.save(beside, "PNG", optimize=True)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with written_beside(path) as file:
+        picture.save(file, "PNG", optimize=True)
 
 
 def draw(

@@ -1,14 +1,7 @@
 """How a view's page looks and moves: one style sheet, light and dark, and one script that draws on a canvas."""
 
 STYLE = """
-:root { --ground: #fbfaf8; --card: #ffffff; --ink: #1d1c1a; --soft: #6a665f; --line: #e5e1da; }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #171614; --card: #201f1c; --ink: #ece8e1; --soft: #a39d92; --line: #35322d; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; padding: 1.25rem 1.5rem; height: 100vh; min-height: 30rem; display: flex; flex-direction: column; gap: .75rem;
-  background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-h1 { font: 600 1.6rem/1.2 ui-serif, Georgia, "Times New Roman", serif; margin: 0; overflow-wrap: anywhere; }
+body { margin: 0; padding: 1.25rem 1.5rem; height: 100vh; min-height: 30rem; display: flex; flex-direction: column; gap: .75rem; }
 header p, footer { margin: .25rem 0 0; color: var(--soft); font-size: .85rem; }
 nav { display: flex; flex-wrap: wrap; gap: .5rem; }
 button { display: inline-flex; align-items: center; gap: .45rem; padding: .3rem .75rem; border: 1px solid var(--line);

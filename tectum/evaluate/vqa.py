@@ -17,10 +17,10 @@ The official scorer puts answers in a common form, and its slips are part of the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tectum.errors import EvaluationError
 from tectum.evaluate.measurement import Measurement
@@ -28,6 +28,7 @@ from tectum.evaluate.records import pair_by_id, read_json
 from tectum.evaluate.score import Passport
 
 HUMANS = 10
+T = TypeVar("T")
 
 _MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _ARTICLES = ("a", "an", "the")
@@ -114,16 +115,8 @@ def read_annotations(path: str | Path) -> dict[str, list[str]]:
     Raises:
         EvaluationError: if it is no such file.
     """
-    found: dict[str, list[str]] = {}
-    for number, record in enumerate(_listed(path, "annotations"), 1):
-        try:
-            key, given = str(record["question_id"]), [str(answer["answer"]) for answer in record["answers"]]
-        except (KeyError, TypeError):
-            raise EvaluationError(f"{path}: annotation {number} needs question_id and answers, each with an answer") from None
-        if key in found:
-            raise EvaluationError(f"{path}: the question {key!r} is there twice: keep one")
-        found[key] = given
-    return found
+    shape = "question_id and answers, each with an answer"
+    return _by_question(path, "annotations", shape, lambda record: [str(answer["answer"]) for answer in record["answers"]])
 
 
 def read_results(path: str | Path) -> dict[str, str]:
@@ -132,16 +125,7 @@ def read_results(path: str | Path) -> dict[str, str]:
     Raises:
         EvaluationError: if it is no such file.
     """
-    found: dict[str, str] = {}
-    for number, record in enumerate(_listed(path, "results"), 1):
-        try:
-            key, answer = str(record["question_id"]), str(record["answer"])
-        except (KeyError, TypeError):
-            raise EvaluationError(f"{path}: result {number} needs question_id and answer") from None
-        if key in found:
-            raise EvaluationError(f"{path}: the question {key!r} is answered twice: keep one")
-        found[key] = answer
-    return found
+    return _by_question(path, "results", "question_id and answer", lambda record: str(record["answer"]))
 
 
 def read_questions(path: str | Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -150,22 +134,27 @@ def read_questions(path: str | Path) -> tuple[dict[str, str], dict[str, str]]:
     Raises:
         EvaluationError: if it is no such file.
     """
-    texts, pictures = {}, {}
-    for number, record in enumerate(_listed(path, "questions"), 1):
-        try:
-            key = str(record["question_id"])
-            texts[key], pictures[key] = str(record["question"]), str(record["image_id"])
-        except (KeyError, TypeError):
-            raise EvaluationError(f"{path}: question {number} needs question_id, question and image_id") from None
-    return texts, pictures
+    shape = "question_id, question and image_id"
+    read = _by_question(path, "questions", shape, lambda record: (str(record["question"]), str(record["image_id"])))
+    return {key: text for key, (text, _) in read.items()}, {key: picture for key, (_, picture) in read.items()}
 
 
-def _listed(path: str | Path, field: str) -> list[Any]:
+def _by_question(path: str | Path, field: str, shape: str, value: Callable[[Any], T]) -> dict[str, T]:
+    """The value of each question's record, in a file whose records lie in `field`, or are the whole file."""
     found = read_json(path)
     records = found.get(field) if isinstance(found, dict) else found
     if not isinstance(records, list) or not records:
         raise EvaluationError(f"{path} holds no list of {field}: give the official JSON file")
-    return records
+    pairs: dict[str, T] = {}
+    for number, record in enumerate(records, 1):
+        try:
+            key, held = str(record["question_id"]), value(record)
+        except (KeyError, TypeError):
+            raise EvaluationError(f"{path}: record {number} of the {field} needs {shape}") from None
+        if key in pairs:
+            raise EvaluationError(f"{path}: the question {key!r} is there twice: keep one")
+        pairs[key] = held
+    return pairs
 
 
 def _one_line(text: str) -> str:

@@ -17,11 +17,14 @@ import numpy as np
 
 from tectum.evaluate.answers import RAW, Normalizer
 from tectum.evaluate.edit_distance import Alignment, align
-from tectum.evaluate.measurement import Measurement, of_sums, ratio
+from tectum.evaluate.measurement import Measurement, of_sums, quotient
 from tectum.evaluate.records import pair_by_id
 from tectum.evaluate.score import Passport
 
 Unit = Literal["word", "character"]
+# Of (H, S, D, I).
+_ERROR_RATE = quotient((0, 1, 1, 1), (1, 1, 1, 0))
+_MATCH_ERROR_RATE = quotient((0, 1, 1, 1), (1, 1, 1, 1))
 
 
 def align_transcripts(
@@ -64,7 +67,7 @@ def word_errors(
     """
     ids, statistics = _counted(align_transcripts(references, hypotheses, normalizer=normalizer))
     lost, preserved = of_sums(_information_lost), of_sums(_information_preserved)
-    formulas = {"wer": _error_rate, "mer": _match_error_rate, "wil": lost, "wip": preserved}
+    formulas = {"wer": _ERROR_RATE, "mer": _MATCH_ERROR_RATE, "wil": lost, "wip": preserved}
     settings = {"text": normalizer.name, "ties": "jiwer-4"}
     return {name: Measurement(Passport(name, settings), formula, ids, statistics) for name, formula in formulas.items()}
 
@@ -80,21 +83,13 @@ def character_errors(
     0.17647058823529413
     """
     ids, statistics = _counted(align_transcripts(references, hypotheses, normalizer=normalizer, unit="character"))
-    return Measurement(Passport("cer", {"text": normalizer.name, "unit": "code-point"}), _error_rate, ids, statistics)
+    return Measurement(Passport("cer", {"text": normalizer.name, "unit": "code-point"}), _ERROR_RATE, ids, statistics)
 
 
 def _counted(alignments: Mapping[str, Alignment]) -> tuple[tuple[str, ...], np.ndarray]:
     """Ids and (H, S, D, I) [n, 4]."""
     counts = [alignment.counts() for alignment in alignments.values()]
     return tuple(alignments), np.array(counts, np.float64).reshape(-1, 4)
-
-
-def _error_rate(weights: np.ndarray, statistics: np.ndarray) -> np.ndarray:
-    return ratio(weights, np.stack((statistics[:, 1:].sum(1), statistics[:, :3].sum(1)), 1))
-
-
-def _match_error_rate(weights: np.ndarray, statistics: np.ndarray) -> np.ndarray:
-    return ratio(weights, np.stack((statistics[:, 1:].sum(1), statistics.sum(1)), 1))
 
 
 def _information_preserved(sums: np.ndarray) -> np.ndarray:

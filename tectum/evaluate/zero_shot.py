@@ -16,7 +16,6 @@ from torch import Tensor
 
 from tectum.errors import EvaluationError
 from tectum.evaluate.cosines import Cosines, unit_vectors
-from tectum.evaluate.image_text import embed
 from tectum.evaluate.measurement import Measurement
 from tectum.evaluate.ranking import Right
 from tectum.evaluate.retrieval import FirstHits, Ties, first_hits, recall
@@ -115,7 +114,7 @@ def zero_shot_of(
     ((modality, items),) = sources.items()
     if isinstance(items, str | bytes):
         raise EvaluationError(f"{modality} takes a list of items: write {modality}=[…]")
-    vectors = embed(space, modality, list(items), batch_size)
+    vectors = space.embed(batch_size=batch_size, **sources)[modality]
     names = hashlib.sha256("\n".join(labels).encode("utf-8", "surrogatepass")).hexdigest()[:8]
     settings: dict[str, Setting] = {"templates": " / ".join(templates), "labels": names}
     classes = space.label_vectors(labels, templates)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tectum.errors import ConfigError, MediaError
+from tectum.files import written_beside
 from tectum.media.sound import Sound, SoundInfo, Source, open_sound
 from tectum.media.source import display
 
@@ -120,18 +120,14 @@ def write_sound(path: str | Path, samples: Tensor | np.ndarray, rate: int) -> No
         raise MediaError(f"an array of shape {x.shape} is no sound for {display(path)}: give [n] or [channels, n]", "empty")
     if not np.isfinite(x).all():
         raise MediaError(f"the sound for {display(path)} holds NaN or infinite samples: repair it before writing")
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(beside, "wb+") as file, soundfile.SoundFile(file, "w", rate, len(x), format=kind) as sound:
+        with written_beside(path) as file, soundfile.SoundFile(file, "w", rate, len(x), format=kind) as sound:
             # In blocks: libsndfile's Vorbis encoder overflows the stack when handed minutes at once.
             for i in range(0, x.shape[1], 2**14):
                 sound.write(x[:, i : i + 2**14].T)
-        os.replace(beside, path)
     except (soundfile.LibsndfileError, OSError) as error:
         why = "unreadable" if isinstance(error, OSError) else "unsupported"
         raise MediaError(f"{display(path)} cannot be written ({len(x)} channels at {rate} Hz): {error}", why) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _part(sound: Sound, rate: int, first: int, count: int) -> np.ndarray:

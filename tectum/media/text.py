@@ -16,6 +16,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from torch import Tensor
 
 from tectum.errors import CheckpointError, ConfigError, MediaError
+from tectum.files import write_text
 from tectum.media.kinds import audio_format, image_format, is_text
 from tectum.media.source import display, open_source
 
@@ -80,9 +81,7 @@ class Tokenizer:
         settings = {"bos": self.bos, "eos": self.eos, "pad": self.pad, "context": self.context}
         os.makedirs(folder, exist_ok=True)
         for name, text in zip(_FILES, (self.inner.to_str(), json.dumps(settings, indent=1)), strict=True):
-            beside = Path(folder) / f".{name}.{os.getpid()}"
-            beside.write_text(text, encoding="utf-8")
-            os.replace(beside, Path(folder) / name)
+            write_text(Path(folder) / name, text)
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tectum.errors import ConfigError
 from tectum.nn.conv import ConvStages
 from tectum.nn.patches import PatchEmbedding, sincos_positions
 from tectum.nn.pooling import AttentionPool, mean_pool
@@ -31,7 +32,7 @@ class GridConfig:
 
     def __post_init__(self) -> None:
         if bool(self.widths) == (self.patch is not None):
-            raise ValueError("a grid encoder needs either convolution widths or a patch size, and not both")
+            raise ConfigError("a grid encoder needs either convolution widths or a patch size, and not both")
 
     @property
     def token_width(self) -> int:

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tectum.errors import ConfigError
 from tectum.media.text import Tokenizer
 from tectum.models.towers import Tower, TowerConfig, build_tower
 
@@ -30,7 +32,7 @@ class SpaceConfig:
 
     def __post_init__(self) -> None:
         if not self.towers:
-            raise ValueError("a space needs at least one tower")
+            raise ConfigError("a space needs at least one tower")
 
 
 class Space(nn.Module):
@@ -41,7 +43,7 @@ class Space(nn.Module):
 
     Attributes:
         background: modality to [m, dim], vectors of unrelated items: the null distribution a search compares with.
-        calibration: "text->image" to (slope, offset): log-odds of relevance per standard deviation above that null.
+        calibration: "text->image" to (query, item, offset): see `tectum.search.relevance.Calibration`.
         fingerprint: hash of configuration and weights, set by `hub.load`.
 
     >>> import tectum
@@ -58,7 +60,7 @@ class Space(nn.Module):
         pairs = [_key(a, b) for i, a in enumerate(names) for b in names[i:]]
         self.log_scale = nn.ParameterDict({pair: nn.Parameter(torch.tensor(math.log(1 / 0.07))) for pair in pairs})
         self.background: dict[str, Tensor] = {}
-        self.calibration: dict[str, tuple[float, float]] = {}
+        self.calibration: dict[str, tuple[float, float, float]] = {}
         self.fingerprint = ""
 
     @property
@@ -80,10 +82,10 @@ class Space(nn.Module):
         """One tower.
 
         Raises:
-            ValueError: if the space has none of this name.
+            ConfigError: if the space has none of this name.
         """
         if modality not in self.towers:
-            raise ValueError(f"{self.name} has no {modality} tower: it knows {', '.join(self.modalities)}")
+            raise ConfigError(f"{self.name} has no {modality} tower: it knows {', '.join(self.modalities)}")
         return cast(Tower, self.towers[modality])
 
     def scale(self, a: str, b: str) -> Tensor:
@@ -121,15 +123,20 @@ class Space(nn.Module):
 
         Raises:
             MediaError: if an item cannot be read.
-            ValueError: if the space lacks a modality.
+            ConfigError: if the space lacks a modality.
         """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is at least 1, not {batch_size}")
         result = {}
         for modality, items in sources.items():
+            self.tower(modality)
             if isinstance(items, str | bytes):
-                raise ValueError(f"{modality} takes a list of items: write {modality}=[…]")
-            prepared = [self.prepare(modality, item) for item in items]
-            parts = [self.encode(modality, prepared[at : at + batch_size]) for at in range(0, len(prepared), batch_size)]
-            result[modality] = torch.cat(parts) if parts else torch.zeros(0, self.dim)
+                raise ConfigError(f"{modality} takes a list of items: write {modality}=[…]")
+            parts, waiting = [torch.zeros(0, self.dim)], iter(items)
+            # Decoded items take far more room than vectors, so only one batch of them is held.
+            while prepared := [self.prepare(modality, item) for item in islice(waiting, batch_size)]:
+                parts.append(self.encode(modality, prepared))
+            result[modality] = torch.cat(parts)
         return result
 
     def embed_samples(self, samples: Sequence[Mapping[str, Any]], *, batch_size: int = 64) -> dict[str, tuple[Tensor, Tensor]]:
@@ -156,7 +163,7 @@ class Space(nn.Module):
         """Zero-shot probabilities [n, labels] of one modality's items.
 
         Raises:
-            ValueError: if not exactly one modality is given, or no label.
+            ConfigError: if not exactly one modality is given, or no label.
 
         >>> import numpy, tectum
         >>> probabilities = tectum.load("space-mini").classify(["dog", "rain"], image=[numpy.zeros((64, 64, 3), "uint8")])
@@ -164,7 +171,7 @@ class Space(nn.Module):
         ((1, 2), 1.0)
         """
         if len(sources) != 1 or not labels:
-            raise ValueError(f"classify takes labels and the items of exactly one modality, not {sorted(sources)}")
+            raise ConfigError(f"classify takes labels and the items of exactly one modality, not {sorted(sources)}")
         (modality,) = sources
         items: dict[str, Any] = dict(sources)
         vectors = self.embed(**items)[modality]

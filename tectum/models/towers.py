@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tectum.errors import MediaError
+from tectum.errors import ConfigError, MediaError
 from tectum.media.audio import read_windows
 from tectum.media.image import ImageSpec
 from tectum.media.mel import MelSpec
@@ -141,7 +141,7 @@ def build_tower(config: TowerConfig, dim: int, tokenizer: Tokenizer | None) -> T
     """The tower a configuration describes.
 
     Raises:
-        ValueError: if a text tower comes without its tokenizer or with one of another vocabulary size.
+        ConfigError: if a text tower comes without its tokenizer or with one of another vocabulary size.
     """
     if isinstance(config, ImageTowerConfig):
         return ImageTower(config, dim)
@@ -149,5 +149,5 @@ def build_tower(config: TowerConfig, dim: int, tokenizer: Tokenizer | None) -> T
         return SoundTower(config, dim)
     if tokenizer is None or tokenizer.vocab_size != config.text.vocab_size:
         found = "no tokenizer" if tokenizer is None else f"a tokenizer of {tokenizer.vocab_size} tokens"
-        raise ValueError(f"the text tower needs a tokenizer of {config.text.vocab_size} tokens and got {found}")
+        raise ConfigError(f"the text tower needs a tokenizer of {config.text.vocab_size} tokens and got {found}")
     return TextTower(config, dim, tokenizer)

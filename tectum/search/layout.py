@@ -8,10 +8,12 @@ import shutil
 import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tectum.errors import LibraryError
+from tectum.files import write_text
 from tectum.media.source import display
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ DESCRIPTION = "library.json"
 CATALOG = "catalog.sqlite"
 VECTORS = "vectors"
 LOCK = "lock"
-_PART = ".library.json.part"
-_OURS = frozenset({DESCRIPTION, CATALOG, f"{CATALOG}-journal", VECTORS, LOCK, _PART})
+_PARTS = f".{DESCRIPTION}.*.part"  # what a killed `write_text` leaves
+_OURS = frozenset({DESCRIPTION, CATALOG, f"{CATALOG}-journal", VECTORS, LOCK})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,12 +70,8 @@ def read_description(folder: Path) -> Description | None:
 
 
 def write_description(folder: Path, description: Description) -> None:
-    """Write library.json beside and rename it, so that it is whole or absent."""
-    with open(folder / _PART, "w", encoding="utf-8") as file:
-        json.dump(asdict(description), file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(folder / _PART, folder / DESCRIPTION)
+    """Write library.json, whole or not at all."""
+    write_text(folder / DESCRIPTION, json.dumps(asdict(description), indent=2))
 
 
 def check_model(folder: Path, description: Description, space: Encoder) -> None:
@@ -98,7 +96,7 @@ def refuse_strangers(folder: Path) -> None:
     """
     if (folder / DESCRIPTION).exists():
         return
-    strangers = sorted(name for name in os.listdir(folder) if name not in _OURS)
+    strangers = sorted(name for name in os.listdir(folder) if name not in _OURS and not fnmatch(name, _PARTS))
     if strangers:
         raise LibraryError(
             f"{display(folder)} is no library and holds other files ({display(strangers[0])}): give another folder"
@@ -107,8 +105,8 @@ def refuse_strangers(folder: Path) -> None:
 
 def clear(folder: Path) -> None:
     """Remove what a library holds, its description first, so that half a library is never taken for a whole one."""
-    for name in (DESCRIPTION, _PART, f"{CATALOG}-journal", CATALOG):
-        (folder / name).unlink(missing_ok=True)
+    for path in (folder / DESCRIPTION, *folder.glob(_PARTS), folder / f"{CATALOG}-journal", folder / CATALOG):
+        path.unlink(missing_ok=True)
     if (folder / VECTORS).exists():
         shutil.rmtree(folder / VECTORS)
 

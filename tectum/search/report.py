@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tectum.errors import MediaError
+from tectum.files import write_text
 from tectum.media.source import display
+from tectum.page import page, text
 from tectum.search.report_style import STYLE
 from tectum.search.results import LibraryHit, Results
 
@@ -26,8 +28,6 @@ _EXCERPT = 420
 # Stands where a label goes in; no name and no base64 holds it.
 _LABEL = "\0"
 
-# The page may show what it carries and style itself; it may load nothing and run nothing.
-_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 _NOUNS = {"image": "picture", "audio": "sound", "text": "text"}
 
 
@@ -57,13 +57,7 @@ def write_report(path: str | Path, queries: Sequence[Query], *, title: str = "Se
         title: heading of the page.
         summary: a sentence under the heading.
     """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(render(queries, title=title, summary=summary), encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text(path, render(queries, title=title, summary=summary))
 
 
 def render(queries: Sequence[Query], *, title: str = "Search results", summary: str = "") -> str:
@@ -75,27 +69,14 @@ def render(queries: Sequence[Query], *, title: str = "Search results", summary: 
     """
     media = _Media()
     sections = "\n".join(_section(number, query, media) for number, query in enumerate(queries, 1))
-    lead = f'<p class="summary">{_text(summary)}</p>' if summary else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{_text(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header class="page"><h1>{_text(title)}</h1>{lead}</header>
+    lead = f'<p class="summary">{text(summary)}</p>' if summary else ""
+    body = f"""<header class="page"><h1>{text(title)}</h1>{lead}</header>
 <main>
 {sections}
 </main>
 <footer>Made by tectum. Relevance is the estimated probability that a file is what was asked for; what stays below the threshold
-is left out.</footer>
-</body>
-</html>
-"""
+is left out.</footer>"""
+    return page(title, body, style=STYLE, allow="img-src data:; media-src data:")
 
 
 class _Media:
@@ -112,19 +93,19 @@ class _Media:
                 self._made[key] = _picture(source) if kind == "image" else _sound(source)
             except (MediaError, OSError) as error:
                 why = error.reason if isinstance(error, MediaError) else "unreadable"
-                self._made[key] = f'<div class="missing">{_text(why)}</div>'
+                self._made[key] = f'<div class="missing">{text(why)}</div>'
         return self._made[key].replace(_LABEL, escape(label))
 
 
 def _section(number: int, query: Query, media: _Media) -> str:
     results = query.results
-    asked = f"<q>{_text(query.text)}</q>" if query.text is not None else ""
+    asked = f"<q>{text(query.text)}</q>" if query.text is not None else ""
     for kind, source in (("image", query.image), ("audio", query.audio)):
         if source is not None:
             name = display(os.path.basename(source)) if isinstance(source, str | Path) else f"a {_NOUNS[kind]}"
             plus = '<span class="plus">+</span>' if asked else ""
             asked += f"{plus}<figure>{media.of(kind, source, f'query: {name}')}<figcaption>{escape(name)}</figcaption></figure>"
-    note = f"<p><code>{_text(query.note)}</code></p>" if query.note else ""
+    note = f"<p><code>{text(query.note)}</code></p>" if query.note else ""
     if results.hits:
         cards = "\n".join(_card(hit, media) for hit in results.hits)
         body = f'<ol class="hits">\n{cards}\n</ol>'
@@ -147,7 +128,7 @@ def _card(hit: LibraryHit, media: _Media) -> str:
     name = display(os.path.basename(hit.path))
     if hit.kind == "text":
         excerpt = hit.excerpt if len(hit.excerpt) <= _EXCERPT else f"{hit.excerpt[:_EXCERPT]}…"
-        shown = f"<blockquote>{_text(excerpt)}</blockquote>"
+        shown = f"<blockquote>{text(excerpt)}</blockquote>"
     else:
         shown = media.of(hit.kind, hit.path, name)
     copies = f"<p class='copies'>and {len(hit.copies)} {'copy' if len(hit.copies) == 1 else 'copies'}</p>" if hit.copies else ""
@@ -211,8 +192,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _text(value: str) -> str:
-    """Text for HTML; what is no valid Unicode becomes visible escapes."""
-    return escape(value.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -1,22 +1,9 @@
 """How a report looks: one style sheet, light and dark."""
 
 STYLE = """
-:root {
-  --ground: #fbfaf8; --card: #ffffff; --ink: #1d1c1a; --soft: #6a665f; --line: #e5e1da; --accent: #8a3b1e; --mark: #c8643c;
-  --well: #f3f0ea;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ground: #171614; --card: #201f1c; --ink: #ece8e1; --soft: #a39d92; --line: #35322d; --accent: #eda27f; --mark: #d9764c;
-  --well: #2a2824;
-  }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
+body { margin: 0; }
 header.page, main, footer { max-width: 72rem; margin: 0 auto; padding: 0 1.5rem; }
 header.page { padding-top: 3rem; }
-h1 { font: 600 1.9rem/1.2 ui-serif, Georgia, "Times New Roman", serif; margin: 0; letter-spacing: -0.01em; }
 .summary { color: var(--soft); margin: .5rem 0 0; max-width: 46rem; }
 section { margin: 2.5rem 0 0; padding-top: 1.5rem; border-top: 1px solid var(--line); }
 .asked { display: flex; flex-wrap: wrap; gap: 1rem; align-items: end; justify-content: space-between; }

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tectum.errors import CheckpointError, ConfigError
+from tectum.files import write_text
 
 KEEP = 2
 _STEP = re.compile(r"step-(\d+)")
@@ -113,14 +114,6 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """
     beside = path.with_name(path.name + ".partial")
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, beside)
-    _sync(beside)
-    os.replace(beside, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its place, force it to the disk and rename it."""
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(text, encoding="utf-8")
     _sync(beside)
     os.replace(beside, path)
 

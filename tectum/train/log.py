@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tectum.train.checkpoint import write_text
+from tectum.files import write_text
 
 
 class Log:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, Union
 
 from tectum.errors import ConfigError
+from tectum.files import write_text
 from tectum.train.config import check_same, jsonable
 
 if TYPE_CHECKING:
@@ -107,8 +108,6 @@ def remember(recipe: DataclassInstance, out: Path) -> None:
 
     Call it first in `run`: the trainer checks its own configuration on a resume, but not the batch size or the data.
     """
-    from tectum.train.checkpoint import write_text
-
     path = out / "recipe.json"
     if path.exists():
         try:

@@ -127,6 +127,46 @@ def test_questions_stand_beside_the_blind(tectum: Run) -> None:
     assert found["pope-f1"]["value"] == 1 and found["pope-accuracy"]["beside"]["majority"]["value"] == 0.5
 
 
+def test_objects_and_boxes(tectum: Run) -> None:
+    write("said.json", [{"image_id": 1, "caption": "a cat and two dogs"}, {"image_id": 2, "caption": "a bus"}])
+    write("held.json", [{"image_id": 1, "objects": ["cat"]}, {"image_id": 2, "objects": ["bus", "person"]}])
+    found = scores(tectum, "chair", "said.json", "held.json")
+    assert found["chair-i"]["value"] == pytest.approx(1 / 3) and found["chair-s"]["value"] == 0.5
+    write("words.json", {"objects": {"cat": [], "bus": [], "person": ["dogs"]}})
+    found = scores(tectum, "chair", "said.json", "held.json", "--vocabulary", "words.json")
+    assert found["chair-recall"]["value"] == pytest.approx(2 / 3)
+    write("truth.json", [{"id": "a", "box": [0, 0, 2, 2]}, {"id": "b", "box": [[0, 0, 2, 2], [5, 5, 6, 6]]}])
+    write("boxes.json", [{"id": "a", "box": [0, 0, 2, 1]}, {"id": "b", "box": None}])
+    found = scores(tectum, "boxes", "boxes.json", "truth.json")
+    assert found["accuracy@0.5"]["value"] == 0.5 and found["mean-iou"]["value"] == 0.25
+    assert scores(tectum, "boxes", "boxes.json", "truth.json", "--threshold", "0.6")["accuracy@0.6"]["value"] == 0
+
+
+def test_the_shape_of_a_space_and_a_view_of_it(tectum: Run) -> None:
+    np.savez("a.npz", vectors=np.eye(6)[:3], groups=np.array(["1", "2", "3"]))
+    np.savez("b.npz", vectors=np.eye(6)[3:], groups=np.array(["1", "2", "3"]), kinds=np.array(["text"] * 3))
+    found = scores(tectum, "geometry", "a.npz", "b.npz")
+    assert found["modality gap"]["value"] == pytest.approx((2 / 3) ** 0.5) and found["alignment"]["value"] == pytest.approx(2)
+    assert found["a effective rank"]["value"] == pytest.approx(3) and found["b uniformity"]["value"] == pytest.approx(-4)
+    done = tectum("eval", "view", "a.npz", "b.npz", "-o", "view.html", "--title", "Six")
+    assert done.status == 0 and "6 vectors by PCA" in done.out
+    page = Path("view.html").read_text()
+    assert "<title>Six</title>" in page and '"name":"text"' in page and '"name":"a"' in page
+    assert tectum("eval", "view", "a.npz", "b.npz", "-o", "view.png").status == 0
+    with Image.open("view.png") as picture:
+        assert picture.size == (1200, 900)
+    assert "end its name in .html or .png" in tectum("eval", "view", "a.npz", "-o", "view.pdf").err
+
+
+def test_bias_of_a_model(tectum: Run) -> None:
+    Image.fromarray(np.full((20, 20, 3), 200, np.uint8)).save("grey.png")
+    sets = {"x": ["rose", "tulip", "daisy"], "y": ["wasp", "spider", {"image": "grey.png"}], "a": ["love"], "b": ["pain"]}
+    found = scores(tectum, "association", write("sets.json", sets))
+    assert -2 <= found["effect"]["value"] <= 2 and found["p"]["value"] * 20 == pytest.approx(round(found["p"]["value"] * 20))
+    done = tectum("eval", "association", write("three.json", {"x": ["a"], "y": ["b"], "a": ["c"]}))
+    assert done.status == 2 and "needs four lists" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -131,16 +131,16 @@ def test_the_official_files(tmp_path: Path) -> None:
     for text, message in [
         ("[]", "holds no list of results"),
         ("{}", "holds no list of results"),
-        ('[{"question_id": 7}]', "result 1 needs question_id and answer"),
-        ('["yes"]', "result 1 needs"),
-        ('[{"question_id": 7, "answer": "a"}, {"question_id": 7, "answer": "b"}]', "'7' is answered twice"),
+        ('[{"question_id": 7}]', "record 1 of the results needs question_id and answer"),
+        ('["yes"]', "record 1 of the results needs"),
+        ('[{"question_id": 7, "answer": "a"}, {"question_id": 7, "answer": "b"}]', "'7' is there twice"),
         ("{oops", "line 1 has"),
     ]:
         results.write_text(text)
         with pytest.raises(EvaluationError, match=message):
             read_results(results)
     annotations.write_text('{"annotations": [{"question_id": 7, "answers": ["cat"]}]}')
-    with pytest.raises(EvaluationError, match="annotation 1 needs"):
+    with pytest.raises(EvaluationError, match="record 1 of the annotations needs"):
         read_annotations(annotations)
 
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from tiny_space import TEXTS, tiny_space
 
-from tectum.errors import MediaError
+from tectum.errors import ConfigError, MediaError
 from tectum.models.encoders import GridConfig, TextConfig, TextEncoder
 from tectum.models.space import MAX_SCALE, Space, SpaceConfig
 from tectum.models.towers import TextTowerConfig
@@ -91,24 +91,26 @@ def test_the_temperature_stays_outside_the_vectors_and_below_100(space: Space) -
 
 
 def test_what_cannot_be_embedded_is_told_in_a_sentence(space: Space) -> None:
-    with pytest.raises(ValueError, match=r"write text=\[…\]"):
+    with pytest.raises(ConfigError, match=r"write text=\[…\]"):
         space.embed(text="a dog")
-    with pytest.raises(ValueError, match="no video tower: it knows image, text, audio"):
+    with pytest.raises(ConfigError, match="no video tower: it knows image, text, audio"):
         space.embed(video=[1])
     with pytest.raises(MediaError, match="a text must be a str, not int"):
         space.embed(text=[3])
-    with pytest.raises(ValueError, match="exactly one modality"):
+    with pytest.raises(ConfigError, match="batch_size is at least 1"):
+        space.embed(text=["a"], batch_size=0)
+    with pytest.raises(ConfigError, match="exactly one modality"):
         space.classify(["a"], image=PICTURES, audio=SOUNDS)
     assert space.embed(image=[])["image"].shape == (0, space.dim)
 
 
 def test_contradictory_configurations_are_refused() -> None:
-    with pytest.raises(ValueError, match="either convolution widths or a patch size"):
+    with pytest.raises(ConfigError, match="either convolution widths or a patch size"):
         GridConfig(channels=3)
-    with pytest.raises(ValueError, match="at least one tower"):
+    with pytest.raises(ConfigError, match="at least one tower"):
         SpaceConfig(name="empty", dim=4, towers={})
     text = TextTowerConfig(text=TextConfig(vocab_size=9, context=4))
-    with pytest.raises(ValueError, match="needs a tokenizer of 9 tokens and got no tokenizer"):
+    with pytest.raises(ConfigError, match="needs a tokenizer of 9 tokens and got no tokenizer"):
         Space(SpaceConfig(name="text", dim=4, towers={"text": text}))
 
 
