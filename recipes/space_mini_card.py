@@ -10,7 +10,7 @@ fold of the sounds.
 import argparse
 import json
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,16 +47,14 @@ def background(task: SpaceMini, space: Space) -> dict[str, Tensor]:
     }
 
 
-def scores_of_pairs(queries: Tensor, items: Tensor, related: Tensor, null: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Standard scores of related and of unrelated (query, item) pairs, from [q, d], [n, d], related [q, n] and null [m, d]."""
-    positive, negative = [], []
-    for query, row, cosines in zip(queries, related, queries @ items.T, strict=True):
-        moments = null_of((null @ query).numpy())
-        assert moments is not None
-        z = np.array([standard_score(float(cosine), moments) for cosine in cosines])
-        positive.append(z[row.numpy()])
-        negative.append(z[~row.numpy()])
-    return np.concatenate(positive), np.concatenate(negative)
+def standard_scores(vectors: Tensor, others: Tensor, unrelated: Tensor) -> np.ndarray:
+    """Cosines of vectors [q, d] with others [n, d], against each vector's null from unrelated [m, d]: [q, n]."""
+    rows = []
+    for vector, cosines in zip(vectors, vectors @ others.T, strict=True):
+        null = null_of((unrelated @ vector).numpy())
+        assert null is not None
+        rows.append([standard_score(float(cosine), null) for cosine in cosines])
+    return np.array(rows)
 
 
 def sounding() -> set[str]:
@@ -66,8 +64,8 @@ def sounding() -> set[str]:
 
 
 @torch.inference_mode()
-def calibrate(space: Space, task: SpaceMini) -> dict[str, tuple[float, float]]:
-    """(slope, offset) of every pair of modalities."""
+def calibrate(space: Space, task: SpaceMini) -> dict[str, tuple[float, float, float]]:
+    """The calibration of every pair of modalities, as a tuple."""
     size, held, captions = task.recipe.sizes[-1], task.held_photos, task.held_captions
     photos = encode_pixels(space, recipe_module.shrink(held.pixels, size))
     named = held.labels[None] == torch.arange(len(held.names))[:, None]
@@ -78,7 +76,7 @@ def calibrate(space: Space, task: SpaceMini) -> dict[str, tuple[float, float]]:
     class_names = asked[: len(named)]
     first = space.embed(text=[group[0] for group in captions])["text"]
     second = space.embed(text=[group[1] for group in captions])["text"]
-    alike = (held.labels[:, None] == held.labels[None]) & ~torch.eye(len(held.labels), dtype=torch.bool)
+    alike = held.labels[:, None] == held.labels[None]
 
     sounds = space.embed(audio=[(wave.numpy(), corpora.RATE) for wave in task.test_sounds.waves], batch_size=16)["audio"]
     labels = task.test_sounds.labels
@@ -91,7 +89,7 @@ def calibrate(space: Space, task: SpaceMini) -> dict[str, tuple[float, float]]:
     partner_class = torch.cat([torch.full((len(rows[:4]),), i) for i, rows in enumerate(task.partners)])
     sound_pictures = torch.cat((encode_pixels(space, on_white(task.drawings.pixels[partners], size)), photos))
     pictured = F.pad(partner_class, (0, len(photos)), value=-1)[:, None] == labels[None]
-    same = (labels[:, None] == labels[None]) & ~torch.eye(len(labels), dtype=torch.bool)
+    same = labels[:, None] == labels[None]
 
     pairs: dict[str, tuple[Tensor, Tensor, Tensor]] = {
         "text->image": (asked, photos, F.pad(named, (0, 0, 0, len(foreign)))),
@@ -106,8 +104,13 @@ def calibrate(space: Space, task: SpaceMini) -> dict[str, tuple[float, float]]:
     }
     result = {}
     for name, (queries, items, related) in pairs.items():
-        found = fit(*scores_of_pairs(queries, items, related, space.background[name.split("->")[1]]))
-        result[name] = (found.slope, found.offset)
+        asked_for, kind = name.split("->")
+        of_query = standard_scores(queries, items, space.background[kind])
+        of_item = of_query if asked_for == kind else standard_scores(items, queries, space.background[asked_for]).T
+        both = np.stack((of_query, of_item), 2)
+        # Nothing is its own match.
+        others = ~np.eye(len(items), dtype=bool) if queries is items else np.ones(related.shape, bool)
+        result[name] = astuple(fit(both[related.numpy() & others], both[~related.numpy() & others]))
     return result
 
 

@@ -88,7 +88,7 @@ def demo(
     write_report(out, answers, title="tectum demo", summary=_summary(library, space))
     size_of_page = megabytes(out.stat().st_size)
     print_heading(f"{display(short(out.resolve()))} ({size_of_page}) shows all of this with pictures and players.")
-    print(f"Next, try:  {Question(text='a horse').command(place)}")
+    print(f"Next, try:  {Question(text='fire').command(place)}")
     print("       or:  tectum index ~/Pictures --library my.tectum")
 
 
@@ -109,11 +109,11 @@ def _summary(library: Library, space: Space) -> str:
 def _example_questions() -> Iterator[Question]:
     """By words, by a picture and a sound that are not in the library, by both kinds at once, and for what is not there."""
     asked = EXAMPLES / QUESTIONS
-    for words in ("a cat", "a cup of coffee", "a dog barking", "rain"):
+    for words in ("a dog barking", "a clock ticking", "sea waves", "a crying baby"):
         yield Question(text=words)
     yield Question(image=asked / "motorcycle_right.png")
-    yield Question(audio=asked / "helicopter.wav")
-    yield Question(text="a rocket", image=asked / "moon.png")
+    yield Question(audio=asked / "rain.wav")
+    yield Question(text="rain", image=asked / "motorcycle_right.png")
     yield Question(text="a tax return")
 
 

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tectum.errors import CheckpointError
+from tectum.errors import CheckpointError, ConfigError
 from tectum.media.image import ImageSpec
 from tectum.media.mel import MelSpec
 from tectum.media.text import Tokenizer
@@ -103,12 +103,12 @@ def load_folder(folder: str | Path) -> Space:
             towers=towers,
             templates=tuple(described["templates"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{folder / 'config.json'} does not describe a space ({error!r}): restore the file") from error
     has_text = any(isinstance(tower, TextTowerConfig) for tower in towers.values())
     try:
         space = Space(config, Tokenizer.load(folder) if has_text else None)
-    except ValueError as error:
+    except ConfigError as error:
         raise CheckpointError(f"{folder} contradicts itself: {error}; restore its files from one place") from error
     weights = _read_tensors(folder / "model.safetensors")
     try:
@@ -118,7 +118,10 @@ def load_folder(folder: str | Path) -> Space:
         raise CheckpointError(f"{folder / 'model.safetensors'} does not fit {folder / 'config.json'}: {what}") from error
     if (folder / "background.safetensors").exists():
         space.background = {name: rows.float() for name, rows in _read_tensors(folder / "background.safetensors").items()}
-    space.calibration = {pair: (float(a), float(b)) for pair, (a, b) in described.get("calibration", {}).items()}
+    try:
+        space.calibration = {pair: (float(a), float(b), float(c)) for pair, (a, b, c) in described.get("calibration", {}).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'} has a calibration that is not three numbers each: restore it") from error
     space.fingerprint = _fingerprint(folder, config_text, preprocess_text)
     return space.eval()
 

@@ -220,14 +220,16 @@ class LanceStore:
             return self._frame[1]
 
     def _approximate(self, table: Any, query: np.ndarray, k: int, where: Filter | None, tuning: Tuning) -> list[Hit]:
-        names = ["id", *self._types, "_distance"]
+        names = ["id", "vector", *self._types, "_distance"]
         search = table.search(query, vector_column_name="vector").distance_type("cosine").limit(k).select(names)
         # No upper limit of partitions: a narrow filter must find its rows wherever they are.
         search = search.minimum_nprobes(tuning.probes).maximum_nprobes(0).refine_factor(tuning.refine)
         search = search.ef(int(tuning.breadth * tuning.refine * k))
-        found = (search.where(to_sql(where)) if where is not None else search).to_arrow().to_pylist()
+        found = (search.where(to_sql(where)) if where is not None else search).to_arrow()
         length = float(np.linalg.norm(query))
-        hits = [Hit(row.pop("id"), length * (1.0 - row.pop("_distance")), row) for row in found]
+        fields = found.select(list(self._types)).to_pylist() if self._types else [{}] * found.num_rows
+        scores = (length * (1.0 - distance) for distance in found["_distance"].to_pylist())
+        hits = [Hit(*hit) for hit in zip(found["id"].to_pylist(), scores, fields, matrix_of(found, self._dim), strict=True)]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     def _tuning(self, table: Any) -> Tuning | None:

@@ -50,7 +50,8 @@ class Frame:
         best = np.flatnonzero(scores >= bound)
         indices = best if rows is None else rows[best]
         order = sorted(range(len(best)), key=lambda i: (-scores[best[i]], self.ids[indices[i]]))[:k]
-        return [Hit(self.ids[indices[i]], float(scores[best[i]]), self._fields(indices[i])) for i in order]
+        found = [(indices[i], float(scores[best[i]])) for i in order]
+        return [Hit(self.ids[i], score, self._fields(i), self.matrix[i]) for i, score in found]
 
     def rows(self, where: Filter | None, *, vectors: bool) -> list[Row]:
         """The rows that pass, ordered by id."""

@@ -1,4 +1,4 @@
-"""Search of a library: per kind of media, each with its own null distribution, merged by relevance."""
+"""Search of a library: per kind of media, each hit against null distributions of its own, merged by relevance."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import numpy as np
 from tectum.errors import LibraryError
 from tectum.search.catalog import Catalog
 from tectum.search.reading import Encoder
-from tectum.search.relevance import MIN_NULL, calibration_for, null_of, relevance
+from tectum.search.relevance import MIN_NULL, calibration_for, null_of, prior_of, relevance
 from tectum.search.results import LibraryHit, Results
 from tectum.search.store import Below, Hit, Store
 
 # Enough own vectors for moments within 5 %, and few enough to compare each query with.
 _SAMPLE = 1024
 _TRIES = 5
+# The nearest by cosine are put in order by relevance, which is not the same order: so many, or k.
+_RESCORED = 20
 
 
 @dataclass(slots=True)
@@ -81,16 +83,19 @@ class Searcher:
     ) -> list[LibraryHit]:
         background = self._background.get(kind, np.zeros((0, len(vector)), np.float32))
         own = self._sample(snapshot, kind)
-        null = null_of(background @ vector, None if own is None else own @ vector)
+        of_query = null_of(background @ vector, None if own is None else own @ vector)
+        # Where both are of one kind the cosine says it all, and what is identical must come first.
+        unrelated = self._unrelated(() if kind in queries else queries, len(vector))
         calibration = calibration_for(queries, kind, self.space.calibration)
+        prior = prior_of(snapshot.rows[kind])
         hits = []
-        for hit, paths in self._nearest(kind, vector, k, without):
+        for hit, paths in self._nearest(kind, vector, max(k, _RESCORED), without):
             start, end, excerpt = hit.fields["start"], hit.fields["end"], hit.fields["excerpt"]
             hits.append(
                 LibraryHit(
                     path=paths[0],
                     kind=kind,
-                    relevance=relevance(hit.score, null, calibration),
+                    relevance=relevance(hit.score, of_query, null_of(unrelated @ hit.vector), calibration, prior),
                     cosine=hit.score,
                     excerpt=str(excerpt),
                     start=int(start),
@@ -99,6 +104,16 @@ class Searcher:
                 )
             )
         return hits
+
+    def _unrelated(self, queries: tuple[str, ...], dim: int) -> np.ndarray:
+        """Vectors [m, dim] of queries that ask for something else, composed like this one; none where the model ships none."""
+        parts = [self._background.get(query, np.zeros((0, dim), np.float32)) for query in queries]
+        number = min(map(len, parts), default=0)
+        if not number:
+            return np.zeros((0, dim), np.float32)
+        # Spread over each part, since they are ordered by what they show.
+        total = np.sum([part[np.linspace(0, len(part) - 1, number).astype(int)] for part in parts], axis=0)
+        return np.asarray(total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-6), np.float32)
 
     def _nearest(self, kind: str, vector: np.ndarray, k: int, without: str | None) -> list[tuple[Hit, list[str]]]:
         """The best row of each of the k nearest contents that a file holds, with its paths."""

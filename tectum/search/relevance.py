@@ -1,62 +1,62 @@
-"""From cosines to probabilities: how far a cosine stands above what unrelated items reach with the same query.
+"""From cosines to probabilities: how far a cosine stands above what unrelated items reach, seen from both of its ends.
 
-Cosines of different modalities and queries are not comparable: a photograph and its caption may reach 0.3 where two photographs
-of nothing in common reach 0.5. So each query is first compared with items that have nothing to do with it, its null distribution;
-a cosine becomes a standard score z = (cosine − μ) / σ, and the log-odds of relevance are taken as linear in z (exact where
-related and unrelated items both score normally with the same variance). `fit` finds slope and offset when a model is trained.
+Cosines of different modalities, queries and items are not comparable: a photograph and its caption may reach 0.3 where two
+photographs of nothing in common reach 0.5, and some items are near to everything. So the query is compared with items that have
+nothing to do with it, and the item with queries that have nothing to do with it: two null distributions. Against each a cosine is
+a standard score z = (cosine − μ) / σ, and the log-likelihood ratio of relevance is taken as linear in both (exact where related
+and unrelated pairs both score normally with the same covariance). `fit` finds slopes and offset when a model is trained.
+Between items of one kind, where a cosine is the same from both ends, the query's null stands for both.
+
+The prior is of the library: who searches expects to find something, so one item in as many as there are, within bounds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from tectum.errors import DataError
 
-PRIOR = 0.01
+PRIORS = (0.01, 0.1)
 CLIP = 2.5
 MIN_NULL = 64
 # A null narrower than this is made of copies, and would call anything else certain.
 MIN_DEVIATION = 0.005
-_ASSUMED_SEPARATION = 4.0
 _RIDGE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Log-odds of relevance = slope · z + offset."""
+    """Log-likelihood ratio of relevance = query · z against the query's null + item · z against the item's + offset."""
 
-    slope: float
+    query: float
+    item: float
     offset: float
 
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """Mean and standard deviation of one query's cosines with unrelated items of one kind."""
+    """Mean and standard deviation of the cosines of one query with unrelated items, or of one item with unrelated queries."""
 
     mean: float
     deviation: float
 
 
-def _default_calibration() -> Calibration:
-    """For models that ship none: z of unrelated items N(0, 1), of related ones N(Δ, 1) with Δ = 4, one item in a hundred related.
+DEFAULT = Calibration(2.0, 2.0, -8.0)
+"""For models that ship none: the mean of both z is N(0, 1) for unrelated pairs and N(4, 1) for related ones.
 
-    The log-likelihood ratio of two such Gaussians is Δ·z − Δ²/2, so slope = Δ and offset = −Δ²/2 + ln(0.01 / 0.99): an item is
-    more likely relevant than not from z = 3.15 on, however many items there are.
-    """
-    return Calibration(_ASSUMED_SEPARATION, -(_ASSUMED_SEPARATION**2) / 2 + math.log(PRIOR / (1 - PRIOR)))
-
-
-DEFAULT = _default_calibration()
+The log-likelihood ratio of N(Δ, 1) to N(0, 1) is Δ z − Δ² / 2. With one item in a hundred related, an item is more likely
+relevant than not from z = 3.15 on.
+"""
 # Without any null, nothing is known about the scale of a cosine: only vectors closer than 60 degrees are called relevant.
-_WITHOUT_NULL = Calibration(20.0, -10.0)
+_WITHOUT_NULL = (20.0, -10.0)
 
 
 def null_of(background: np.ndarray, own: np.ndarray | None = None) -> Null | None:
-    """The null distribution of a query, from its cosines [m] with unrelated items and [n] with a library's own.
+    """The null distribution of a query (or an item), from cosines [m] with what is unrelated and [n] with a library's own items.
 
     Some of the items may be true matches, which must not raise the null: what lies more than 2.5 deviations above is left out,
     by median and median absolute deviation (× 1.4826, its factor for a Gaussian) for the unrelated items, and by their mean and
@@ -94,53 +94,84 @@ def standard_score(cosine: float, null: Null) -> float:
     return (cosine - null.mean) / null.deviation
 
 
-def relevance(cosine: float, null: Null | None, calibration: Calibration = DEFAULT) -> float:
+def prior_of(items: int) -> float:
+    """The share of a library's items that a query is expected to mean: one of them, but 1 to 10 in a hundred.
+
+    >>> prior_of(3), prior_of(25), prior_of(1_000_000)
+    (0.1, 0.04, 0.01)
+    """
+    return min(max(1 / max(items, 1), PRIORS[0]), PRIORS[1])
+
+
+def relevance(
+    cosine: float,
+    of_query: Null | None,
+    of_item: Null | None = None,
+    calibration: Calibration = DEFAULT,
+    prior: float = PRIORS[0],
+) -> float:
     """The probability in [0, 1] that an item is what was asked for.
 
-    Without a null it is sigmoid(20 · cosine − 10), cautious on purpose: one half at a cosine of 0.5, under 0.05 below 0.35.
+    Where one null is not known, z against the other stands for both. Without any it is sigmoid(20 · cosine − 10), cautious on
+    purpose: one half at a cosine of 0.5, under 0.05 below 0.35.
 
     >>> round(relevance(0.30, Null(0.10, 0.05)), 3), round(relevance(0.20, Null(0.10, 0.05)), 3)
     (0.968, 0.01)
+    >>> round(relevance(0.30, Null(0.10, 0.05), Null(0.25, 0.05)), 3)  # An item that is near to everything.
+    0.069
     """
-    if null is None:
-        return _sigmoid(_WITHOUT_NULL.slope * cosine + _WITHOUT_NULL.offset)
-    return _sigmoid(calibration.slope * standard_score(cosine, null) + calibration.offset)
+    known = [null for null in (of_query, of_item) if null is not None]
+    if not known:
+        return _sigmoid(_WITHOUT_NULL[0] * cosine + _WITHOUT_NULL[1])
+    of_query, of_item = known[0], known[-1]
+    ratio = calibration.query * standard_score(cosine, of_query) + calibration.item * standard_score(cosine, of_item)
+    return _sigmoid(ratio + calibration.offset + math.log(prior / (1 - prior)))
 
 
 def calibration_for(queries: Sequence[str], kind: str, known: Mapping[str, Sequence[float]]) -> Calibration:
     """The calibration of a query of several modalities: the mean over its parts' "modality->kind", the default where unknown."""
-    parts = [known.get(f"{query}->{kind}", (DEFAULT.slope, DEFAULT.offset)) for query in queries]
-    slope, offset = np.mean(np.asarray(parts, dtype=np.float64), axis=0)
-    return Calibration(float(slope), float(offset))
+    parts = [known.get(f"{query}->{kind}", astuple(DEFAULT)) for query in queries]
+    return Calibration(*np.mean(np.asarray(parts, dtype=np.float64), axis=0).tolist())
 
 
-def fit(z_positive: np.ndarray, z_negative: np.ndarray, prior: float = PRIOR) -> Calibration:
-    """Logistic regression of "is related" on z by Newton's method, moved from the sample's share of positives to a prior.
+def fit(positive: np.ndarray, negative: np.ndarray) -> Calibration:
+    """Logistic regression of "is related" on both standard scores, by Newton's method, freed of the sample's share of positives.
 
-    The loss is convex with one minimum; a ridge of 0.001 on the slope keeps it finite if the classes can be separated. For two
-    Gaussians N(0, σ²) and N(Δ, σ²) the result tends to slope = Δ/σ² and offset = −Δ²/(2σ²) + ln(prior / (1 − prior)).
+    The loss is convex with one minimum; a ridge of 0.001 on the slopes keeps it finite if the classes can be separated. For
+    Gaussians N(0, Σ) and N(Δ, Σ) the slopes tend to Σ⁻¹Δ, and the offset to −Δᵀ Σ⁻¹ Δ / 2. No slope is below zero: a null that
+    tells nothing more than the other one is left out.
 
     Args:
-        z_positive: standard scores [n] of related pairs.
-        z_negative: standard scores [m] of unrelated pairs.
-        prior: share of related items to assume when searching.
+        positive: standard scores [n, 2] of related pairs, against the query's null and against the item's.
+        negative: standard scores [m, 2] of unrelated pairs.
 
     Raises:
-        DataError: if a class is empty, a score is not finite, the prior is not between 0 and 1, or related pairs score no higher.
+        DataError: if a class is empty, a score is not finite, or related pairs score no higher.
 
-    >>> fit(np.array([3.0, 4.0, 5.0]), np.array([-1.0, 0.0, 1.0])).slope > 0
+    >>> fit(np.array([[3.0, 4.0], [4.0, 4.0], [5.0, 6.0]]), np.array([[-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])).query > 0
     True
     """
-    z = np.concatenate([np.asarray(z_positive, np.float64).ravel(), np.asarray(z_negative, np.float64).ravel()])
-    positives, negatives = np.size(z_positive), np.size(z_negative)
-    if not positives or not negatives or not np.isfinite(z).all():
-        raise DataError(f"a calibration needs finite scores of related and unrelated pairs, not {positives} and {negatives}")
-    if not 0 < prior < 1:
-        raise DataError(f"the prior is a share between 0 and 1, not {prior}")
-    label = np.concatenate([np.ones(positives), np.zeros(negatives)])
-    design = np.stack([z, np.ones_like(z)], axis=1)
-    ridge = np.array([_RIDGE, 0.0])
-    weights = np.array([0.0, math.log(positives / negatives)])
+    scores = [np.asarray(some, np.float64).reshape(-1, 2) for some in (positive, negative)]
+    related, unrelated = map(len, scores)
+    z = np.concatenate(scores)
+    if not related or not unrelated or not np.isfinite(z).all():
+        raise DataError(f"a calibration needs finite scores of related and unrelated pairs, not {related} and {unrelated}")
+    label = np.repeat([1.0, 0.0], [related, unrelated])
+    start = math.log(related / unrelated)
+    weights = _newton(np.c_[z, np.ones(len(z))], label, start)
+    if weights[:2].min() < 0:
+        z = z * (weights[:2] >= 0)
+        weights = _newton(np.c_[z, np.ones(len(z))], label, start)
+    if not weights[:2].max() > 0 or weights[:2].min() < 0:
+        raise DataError("related pairs score no higher than unrelated ones, so no calibration fits: check the pairs")
+    query, item, offset = weights.tolist()
+    return Calibration(query, item, offset - start)
+
+
+def _newton(design: np.ndarray, label: np.ndarray, start: float) -> np.ndarray:
+    """The weights [3] of the least regularised logistic loss."""
+    ridge = np.array([_RIDGE, _RIDGE, 0.0])
+    weights = np.array([0.0, 0.0, start])
     loss = _loss(weights, design, label)
     for _ in range(100):
         p = 1 / (1 + np.exp(-np.clip(design @ weights, -500, 500)))
@@ -153,15 +184,12 @@ def fit(z_positive: np.ndarray, z_negative: np.ndarray, prior: float = PRIOR) ->
         loss = _loss(weights, design, label)
         if np.abs(step).max() < 1e-10:
             break
-    slope, offset = float(weights[0]), float(weights[1])
-    if slope <= 0:
-        raise DataError("related pairs score no higher than unrelated ones, so no calibration fits: check the pairs")
-    return Calibration(slope, offset - math.log(positives / negatives) + math.log(prior / (1 - prior)))
+    return weights
 
 
 def _loss(weights: np.ndarray, design: np.ndarray, label: np.ndarray) -> float:
     logits = design @ weights
-    return float((np.logaddexp(0.0, logits) - label * logits).sum() + 0.5 * _RIDGE * weights[0] ** 2)
+    return float((np.logaddexp(0.0, logits) - label * logits).sum() + 0.5 * _RIDGE * (weights[:2] ** 2).sum())
 
 
 def _without_matches(cosines: np.ndarray) -> np.ndarray:

@@ -29,11 +29,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer: `score` is the dot product of unit vectors, the cosine."""
+    """One answer: `score` is the dot product of unit vectors, the cosine, and `vector` [dim] the stored one."""
 
     id: str
     score: float
-    fields: Mapping[str, Value] = field(default_factory=dict)
+    fields: Mapping[str, Value]
+    vector: np.ndarray = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from tiny_space import TEXTS, tiny_space
 def folder(tmp_path: Path) -> Path:
     space = tiny_space()
     space.background = {"text": space.embed(text=TEXTS)["text"]}
-    space.calibration = {"text->image": (1.5, -4.0)}
+    space.calibration = {"text->image": (1.5, 0.5, -4.0)}
     hub.save(space, tmp_path / "tiny", dtype=torch.float32)
     return tmp_path / "tiny"
 
@@ -32,7 +32,7 @@ def test_round_trip_is_exact(folder: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (30, 30, 3), dtype=np.uint8)
     assert torch.equal(before.embed(image=[picture])["image"], after.embed(image=[picture])["image"])
     assert torch.equal(before.embed(text=TEXTS)["text"], after.embed(text=TEXTS)["text"])
-    assert after.calibration == {"text->image": (1.5, -4.0)} and not after.training
+    assert after.calibration == {"text->image": (1.5, 0.5, -4.0)} and not after.training
     assert torch.equal(after.background["text"], before.embed(text=TEXTS)["text"])
 
 

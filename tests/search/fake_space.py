@@ -40,7 +40,7 @@ class FakeSpace:
         self.modalities = ("image", "audio", "text")
         self.fingerprint = fingerprint
         self.slow = slow
-        self.calibration: dict[str, tuple[float, float]] = {}
+        self.calibration: dict[str, tuple[float, float, float]] = {}
         random = np.random.default_rng(1)
         vectors = random.standard_normal((background, dim))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

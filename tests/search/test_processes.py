@@ -198,7 +198,7 @@ def test_a_run_killed_while_the_library_is_made_leaves_one_that_can_be_used(tmp_
     library = tmp_path / "my.tectum"
     library.mkdir()
     (library / "vectors" / "image").mkdir(parents=True)
-    (library / ".library.json.part").write_text("{")
+    (library / ".library.json.123.part").write_text("{")
     assert Library(library, FakeSpace()).add(media).added == 103
 
 
