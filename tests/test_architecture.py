@@ -22,6 +22,7 @@ FLOORS = {
     "nn": 0,
     "media": 0,
     "contrastive": 1,
+    "diffusion": 1,
     "models": 2,
     "hub": 2,
     "data": 3,

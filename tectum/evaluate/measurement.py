@@ -128,6 +128,8 @@ class Measurement:
         """The value and its percentile bootstrap interval.
 
         The items are put in the order of their ids first, so that neither their order nor the shards they came from matter.
+        An interval of a statistic that is biased in small samples (a Fréchet distance, an entropy) is as biased as the value: it
+        says how the value varies, not where the truth lies.
 
         Args:
             resamples: how many; 0 for no interval.
