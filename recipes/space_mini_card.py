@@ -136,10 +136,10 @@ def measure(space: Space, task: SpaceMini) -> dict[str, Interval]:
     right = (encode_pixels(space, test.pixels) @ space.label_vectors(test.names).T).argmax(1) == test.labels
     scores = {"caltech": scored(right), "sound": scored(sound_hits(space, task))}
     names = sorted({name for name, base in zip(drawings.names, drawings.base.tolist(), strict=True) if base})
-    left = torch.tensor([vendor == task.recipe.leave_vendor for vendor in drawings.vendors])
-    for key, chosen in {"codepoints": drawings.held_out, "vendor": ~drawings.held_out & left}.items():
-        if (drawings.base & chosen).any():
-            hits = name_recall(space, drawings.rows(drawings.base & chosen), names, space.label_vectors(names), size)
+    unseen = drawings.rows(drawings.base & drawings.held_out)
+    for key, chosen in {"codepoints": unseen, "vendor": task.left_drawings}.items():
+        if chosen.names:
+            hits = name_recall(space, chosen, names, space.label_vectors(names), size)
             scores |= {f"{key} R@1": scored(hits[:, 0]), f"{key} R@5": scored(hits.any(1))}
     return scores
 

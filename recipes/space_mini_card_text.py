@@ -62,7 +62,7 @@ def card(shipped: Run, ablation: Run | None, space: Space) -> str:
         row(
             ablation,
             "vendor R@1",
-            f"drawings of a vendor never seen ({vendor}) → name among {names}, R@1",
+            f"drawings of a vendor never seen ({vendor}), of emoji seen from another → name among {names}, R@1",
             "0.05 %",
             "ablation run",
         ),
