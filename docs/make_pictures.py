@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT.parent / "recipes"))
 
 import space_mini_data as corpora  # noqa: E402
-from space_mini import encode_pixels, shrink  # noqa: E402
+from space_mini_scores import encode_pixels, shrink  # noqa: E402
 
 TILE, TEXT = 112, 46
 SEEN = ("motorbike", "airplane", "sunflower", "grand piano", "watch", "ketch", "leopard", "chair", "brain", "butterfly", "bonsai")

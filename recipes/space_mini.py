@@ -20,6 +20,7 @@ from typing import Any
 import space_mini_data as corpora
 import torch
 from safetensors.torch import load_file
+from space_mini_scores import quick_scores
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -101,6 +102,11 @@ class WithConcepts(nn.Module):
         self.space = space
         self.concepts = nn.Parameter(torch.randn(names, space.dim) * space.dim**-0.5)
         self.log_scale = nn.Parameter(torch.tensor(3.0))
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Keep the concepts' scale within 1 … 100, as the space keeps its own."""
+        self.log_scale.clamp_(0, torch.tensor(MAX_SCALE).log())
 
 
 class SpaceMini:
@@ -221,10 +227,7 @@ class SpaceMini:
         return total, stats
 
     def after_step(self, step: int) -> None:
-        """Keep every temperature's scale within 1 … 100."""
-        with torch.no_grad():
-            for value in (self.module.log_scale, *self.module.space.log_scale.values()):
-                value.clamp_(0, torch.tensor(MAX_SCALE).log())
+        """Nothing: the module is projected by the trainer."""
 
     def evaluate(self, module: nn.Module, step: int) -> dict[str, float]:
         """Quick looks on held-out data; the card has the full table."""
@@ -328,54 +331,6 @@ def pick(options: tuple[str, ...], generator: torch.Generator) -> str:
 def choose(rows: Tensor, generator: torch.Generator) -> Tensor:
     """One of the rows, 0-d."""
     return rows[int(torch.randint(len(rows), (), generator=generator))]
-
-
-def on_white(drawings: Tensor, size: int) -> Tensor:
-    """RGBA drawings [n, 4, 72, 72] on white, resized to floats in 0 … 1 [n, 3, size, size]."""
-    pixels = drawings.float()
-    return shrink(pixels[:, :3] + 255 - pixels[:, 3:], size)
-
-
-def shrink(photos: Tensor, size: int) -> Tensor:
-    """Pictures in 0 … 255 [n, 3, S, S] resized to floats in 0 … 1 [n, 3, size, size]."""
-    return F.interpolate(photos.float() / 255, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-
-
-def encode_pixels(space: Space, pixels: Tensor) -> Tensor:
-    """Pixels [n, 3, s, s] to unit vectors [n, dim], in batches."""
-    return torch.cat([space({"image": part})["image"] for part in pixels.split(128)])
-
-
-@torch.inference_mode()
-def quick_scores(task: SpaceMini, space: Space) -> dict[str, float]:
-    """Zero-shot scores on held-out photographs, drawings and sounds."""
-    size = task.recipe.sizes[-1]
-    photos = encode_pixels(space, task.test_photos.pixels)
-    right = (photos @ space.label_vectors(task.test_photos.names).T).argmax(1) == task.test_photos.labels
-    scores = {"caltech101 top-1": right.float().mean().item()}
-
-    everything = task.all_drawings
-    names = sorted({name for name, base in zip(everything.names, everything.base.tolist(), strict=True) if base})
-    name_vectors = space.label_vectors(names)
-    chosen = {"held-out emoji": everything.rows(everything.base & everything.held_out)}
-    if task.recipe.leave_vendor:
-        chosen["held-out vendor"] = task.left_drawings
-    for key, drawings in chosen.items():
-        hits = name_recall(space, drawings, names, name_vectors, size)
-        scores |= {f"{key} R@1": hits[:, 0].float().mean().item(), f"{key} R@5": hits.any(1).float().mean().item()}
-
-    prepared = [space.prepare("audio", (wave.numpy(), corpora.RATE)) for wave in task.test_sounds.waves]
-    sounds = torch.cat([space.encode("audio", prepared[at : at + 16]) for at in range(0, len(prepared), 16)])
-    words = space.label_vectors([corpora.SOUND_WORDS[key] for key in task.test_sounds.keys])
-    scores["sound to word"] = ((sounds @ words.T).argmax(1) == task.test_sounds.labels).float().mean().item()
-    return scores
-
-
-def name_recall(space: Space, drawings: corpora.Drawings, names: list[str], vectors: Tensor, size: int) -> Tensor:
-    """Whether the drawings' own names are the first, …, fifth among all names: boolean [n, 5]."""
-    pictures = encode_pixels(space, on_white(drawings.pixels, size))
-    best = (pictures @ vectors.T).topk(5).indices
-    return best == torch.tensor([names.index(name) for name in drawings.names])[:, None]
 
 
 def run(recipe: Recipe, out: Path) -> None:

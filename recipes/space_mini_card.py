@@ -14,11 +14,11 @@ from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
-import space_mini as recipe_module
 import space_mini_data as corpora
 import torch
-from space_mini import Recipe, SpaceMini, encode_pixels, name_recall, on_white
+from space_mini import Recipe, SpaceMini
 from space_mini_card_text import Interval, attributions, card, told
+from space_mini_scores import encode_pixels, name_recall, on_white, shrink
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,7 +35,7 @@ def background(task: SpaceMini, space: Space) -> dict[str, Tensor]:
         return torch.randperm(n, generator=generator)[:count]
 
     clutter = corpora.read_photos(task.recipe.data, "train", task.recipe.sizes[-1], frozenset({"background clutter"}))
-    photos = recipe_module.shrink(task.photos.pixels[some(len(task.photos.labels), 250)], task.recipe.sizes[-1])
+    photos = shrink(task.photos.pixels[some(len(task.photos.labels), 250)], task.recipe.sizes[-1])
     drawings = on_white(task.drawings.pixels[some(len(task.drawings.names), 250)], task.recipe.sizes[-1])
     captions = [task.captions[i][0] for i in some(len(task.captions), 400)]
     names = [task.drawings.names[i] for i in some(len(task.drawings.names), 300).tolist()]
@@ -67,7 +67,7 @@ def sounding() -> set[str]:
 def calibrate(space: Space, task: SpaceMini) -> dict[str, tuple[float, float, float]]:
     """The calibration of every pair of modalities, as a tuple."""
     size, held, captions = task.recipe.sizes[-1], task.held_photos, task.held_captions
-    photos = encode_pixels(space, recipe_module.shrink(held.pixels, size))
+    photos = encode_pixels(space, shrink(held.pixels, size))
     named = held.labels[None] == torch.arange(len(held.names))[:, None]
     # Sentences about other things are asked too: they have to find nothing.
     known = {word for name in held.names for word in name.split()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -75,34 +75,45 @@ def embed(
     files: Files,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.npz", help="Where the vectors go.")],
     model: Model = DEFAULT_MODEL,
+    dim: Annotated[int | None, typer.Option(metavar="N", help="Keep the first N numbers only. Default: all.")] = None,
+    dtype: Annotated[Literal["float32", "float16", "int8"], typer.Option(help="What the numbers are kept as.")] = "float32",
 ) -> None:
     """Write the vectors of files to one .npz file.
 
-    It holds vectors [n, dim] of length 1, paths [n], kinds [n], and the model's name and fingerprint.
+    It holds vectors of length 1, their paths and kinds, and the model's name and fingerprint; as int8 also scales to multiply by.
 
     \b
     tectum embed *.jpg rain.wav notes.txt -o vectors.npz
+    tectum embed *.jpg -o small.npz --dim 128 --dtype int8
     python -c "import numpy; print(numpy.load('vectors.npz')['vectors'].shape)"
     """
     import numpy as np
+    import torch
+
+    from tectum.models.compact import Int8, compact
 
     if out.suffix != ".npz":
         raise ConfigError(f"{out} is not the name of an .npz file: write for example -o {out.with_suffix('.npz')}")
     if not out.parent.is_dir():
         raise ConfigError(f"{out.parent} is no folder: make it first, or write the vectors elsewhere with -o")
     space = _load(model)
+    compact(torch.zeros(0, space.dim), dim, dtype)  # Refuses what does not fit before the work, not after.
     found = _each(space, files, space.modalities, lambda kind, items: space.encode(kind, [space.prepare(kind, x) for x in items]))
-    vectors = np.stack([row.numpy() for _, row in found.rows])
+    made = compact(torch.stack([row for _, row in found.rows]), dim, dtype)
+    arrays: dict[str, Any] = {"vectors": made}
+    if isinstance(made, Int8):
+        arrays = {"vectors": made.codes, "scales": made.scales[:, 0]}
     with written_beside(out) as file:
         np.savez(
             file,
-            vectors=vectors,
+            **arrays,
             paths=np.array([str(item.path) for item, _ in found.rows]),
             kinds=np.array([item.kind for item, _ in found.rows]),
             model=np.array(space.name),
             fingerprint=np.array(space.fingerprint),
         )
-    print(f"{len(vectors)} vectors of {space.dim} numbers by {space.name} are in {display(out)}")
+    rows, length = arrays["vectors"].shape
+    print(f"{rows} vectors of {length} numbers by {space.name} are in {display(out)}")
     found.leave()
 
 

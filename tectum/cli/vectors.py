@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tectum.data.embeddings import read_vectors
 from tectum.errors import EvaluationError
 from tectum.media.source import display
 
@@ -16,41 +16,7 @@ if TYPE_CHECKING:
 
     from tectum.models.space import Space
 
-
-@dataclass(frozen=True, slots=True)
-class Vectors:
-    """Vectors [n, d], and for each an id, the group it belongs to, and its kind of media where the file says so."""
-
-    vectors: np.ndarray
-    ids: tuple[str, ...]
-    groups: tuple[str, ...]
-    kinds: tuple[str, ...]
-
-
-def read_vectors(path: Path) -> Vectors:
-    """An .npz file with vectors [n, d], and groups [n] or paths [n].
-
-    Raises:
-        EvaluationError: if it is not that.
-    """
-    import zipfile
-
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in ("vectors", "groups", "paths", "kinds") if name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise EvaluationError(f"{display(path)} is no .npz file of vectors ({error}): write one with `tectum embed`") from None
-    vectors = held.get("vectors")
-    names = held.get("groups", held.get("paths"))
-    if vectors is None or names is None or vectors.ndim != 2 or names.shape != (len(vectors),):
-        raise EvaluationError(f"{display(path)} needs vectors [n, d], and groups [n] or paths [n]: write it with `tectum embed`")
-    groups = tuple(str(name) if "groups" in held else Path(str(name)).stem for name in names)
-    kinds = tuple(map(str, held.get("kinds", ())))
-    if kinds and len(kinds) != len(vectors):
-        raise EvaluationError(f"{display(path)} has {len(vectors)} vectors of {len(kinds)} kinds: write it with `tectum embed`")
-    return Vectors(vectors, tuple(f"{row:09d}" for row in range(len(vectors))), groups, kinds)
+__all__ = ["by_modality", "labelled_files", "read_sets", "read_transcripts", "read_vectors"]
 
 
 def labelled_files(folder: Path, kind: str) -> dict[Path, str]:
@@ -93,7 +59,7 @@ def by_modality(paths: Sequence[Path]) -> tuple[dict[str, np.ndarray], dict[str,
     """The vectors [n, d] of .npz files by kind of media (a file without kinds is one kind, called as itself), and labels.
 
     Raises:
-        EvaluationError: if one is no file of vectors.
+        DataError: if one is no file of vectors.
     """
     import numpy as np
 

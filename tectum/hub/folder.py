@@ -9,28 +9,32 @@ tokenizer.json, …       the text tower's tokenizer
 
 import dataclasses
 import hashlib
-import json
-import os
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from tectum.errors import CheckpointError, ConfigError
+from tectum.hub.files import parse_json, read_tensors, whole_folder, write_json, write_tensors
+from tectum.hub.layouts import save_public
 from tectum.media.image import ImageSpec
 from tectum.media.mel import MelSpec
 from tectum.media.text import Tokenizer
+from tectum.models.clip_text import ClipTextConfig
 from tectum.models.encoders import GridConfig, TextConfig
+from tectum.models.htsat import HtsatConfig
+from tectum.models.roberta import RobertaConfig
+from tectum.models.sigmoid_space import SigmoidSpace
 from tectum.models.space import Space, SpaceConfig
 from tectum.models.towers import ImageTowerConfig, SoundTowerConfig, TextTower, TextTowerConfig, TowerConfig
+from tectum.models.vit import ViTConfig
 
 FORMAT = 1
+_Config = TypeVar("_Config")
 
 
-def save(space: Space, folder: str | Path, *, dtype: torch.dtype = torch.float16) -> None:
+def save(space: Space, folder: str | Path, *, dtype: torch.dtype | None = None, layout: str | None = None) -> None:
     """Write a space beside its final place and rename it there, so that a folder is whole or absent.
 
     Other files of an existing folder (the model card, pictures) are kept.
@@ -38,15 +42,21 @@ def save(space: Space, folder: str | Path, *, dtype: torch.dtype = torch.float16
     Args:
         space: the model.
         folder: where to; its parent is made.
-        dtype: what floating-point weights are stored as.
+        dtype: what floating-point weights are stored as; left out, float16 in our own layout and float32 in the others.
+        layout: ours if left out; "transformers", "open_clip" or "openai" for a space built like a public CLIP, SigLIP or CLAP.
+
+    Raises:
+        CheckpointError: if the layout has no words for something in the space.
     """
     folder = Path(folder)
-    beside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    if folder.exists():
-        shutil.copytree(folder, beside)
-    beside.mkdir(parents=True, exist_ok=True)
+    if layout is not None:
+        save_public(space, folder, layout, dtype or torch.float32)
+        return
+    with whole_folder(folder) as beside:
+        _write(space, beside, dtype or torch.float16)
 
+
+def _write(space: Space, beside: Path, dtype: torch.dtype) -> None:
     config = space.config
     towers = {name: _tower_to_json(tower) for name, tower in config.towers.items()}
     described = {
@@ -59,25 +69,16 @@ def save(space: Space, folder: str | Path, *, dtype: torch.dtype = torch.float16
         "towers": {name: architecture for name, (architecture, _) in towers.items()},
         "calibration": {pair: list(values) for pair, values in space.calibration.items()},
     }
-    _write_json(beside / "config.json", described)
-    _write_json(beside / "preprocess.json", {name: specification for name, (_, specification) in towers.items()})
-    weights = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in space.state_dict().items()}
-    save_file({key: tensor.contiguous() for key, tensor in weights.items()}, beside / "model.safetensors")
+    if isinstance(space, SigmoidSpace):
+        described["pairs"] = "sigmoid"
+    write_json(beside / "config.json", described)
+    write_json(beside / "preprocess.json", {name: specification for name, (_, specification) in towers.items()})
+    write_tensors(beside / "model.safetensors", space.state_dict(), dtype)
     if space.background:
-        rows = {name: vectors.to(dtype).contiguous().clone() for name, vectors in space.background.items()}
-        save_file(rows, beside / "background.safetensors")
+        write_tensors(beside / "background.safetensors", space.background, dtype)
     for tower in space.towers.values():
         if isinstance(tower, TextTower):
             tower.tokenizer.save(beside)
-
-    for file in beside.iterdir():
-        file.chmod(0o644)  # safetensors writes files that only their owner may read
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(beside, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_folder(folder: str | Path) -> Space:
@@ -88,7 +89,8 @@ def load_folder(folder: str | Path) -> Space:
     """
     folder = Path(folder)
     config_text, preprocess_text = _read(folder, "config.json"), _read(folder, "preprocess.json")
-    described, specifications = _parse(folder / "config.json", config_text), _parse(folder / "preprocess.json", preprocess_text)
+    described = parse_json(folder / "config.json", config_text)
+    specifications = parse_json(folder / "preprocess.json", preprocess_text)
     if described.get("format") != FORMAT or described.get("type") != "space":
         raise CheckpointError(
             f"{folder / 'config.json'} says type {described.get('type')!r}, format {described.get('format')!r}; this version "
@@ -107,17 +109,18 @@ def load_folder(folder: str | Path) -> Space:
         raise CheckpointError(f"{folder / 'config.json'} does not describe a space ({error!r}): restore the file") from error
     has_text = any(isinstance(tower, TextTowerConfig) for tower in towers.values())
     try:
-        space = Space(config, Tokenizer.load(folder) if has_text else None)
+        kind = SigmoidSpace if described.get("pairs") == "sigmoid" else Space
+        space = kind(config, Tokenizer.load(folder) if has_text else None)
     except ConfigError as error:
         raise CheckpointError(f"{folder} contradicts itself: {error}; restore its files from one place") from error
-    weights = _read_tensors(folder / "model.safetensors")
+    weights = read_tensors(folder / "model.safetensors")
     try:
         space.load_state_dict(weights)
     except RuntimeError as error:
         what = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{folder / 'model.safetensors'} does not fit {folder / 'config.json'}: {what}") from error
     if (folder / "background.safetensors").exists():
-        space.background = {name: rows.float() for name, rows in _read_tensors(folder / "background.safetensors").items()}
+        space.background = {name: rows.float() for name, rows in read_tensors(folder / "background.safetensors").items()}
     try:
         space.calibration = {pair: (float(a), float(b), float(c)) for pair, (a, b, c) in described.get("calibration", {}).items()}
     except (AttributeError, TypeError, ValueError) as error:
@@ -126,30 +129,46 @@ def load_folder(folder: str | Path) -> Space:
     return space.eval()
 
 
+# The encoders by the word that config.json has for them.
+_GRIDS: dict[str, type[GridConfig | ViTConfig]] = {"grid": GridConfig, "vit": ViTConfig}
+_SOUNDS: dict[str, type[GridConfig | HtsatConfig]] = {"grid": GridConfig, "htsat": HtsatConfig}
+_TEXTS: dict[str, type[TextConfig | ClipTextConfig | RobertaConfig]] = {
+    "text": TextConfig, "clip_text": ClipTextConfig, "roberta": RobertaConfig,
+}  # fmt: skip
+_WINDOWS = ("seconds", "max_windows", "short", "peak")
+
+
 def _tower_to_json(tower: TowerConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """(architecture, preprocessing) of one tower."""
+    encoder = tower.text if isinstance(tower, TextTowerConfig) else tower.grid
+    word = next(word for word, kind in {**_GRIDS, **_SOUNDS, **_TEXTS}.items() if type(encoder) is kind)
+    architecture = {"kind": tower.kind, word: dataclasses.asdict(encoder)}
     if isinstance(tower, ImageTowerConfig):
-        return {"kind": tower.kind, "grid": dataclasses.asdict(tower.grid)}, {"image": tower.image.to_dict()}
+        return architecture, {"image": tower.image.to_dict()}
     if isinstance(tower, SoundTowerConfig):
-        windows = {"seconds": tower.seconds, "max_windows": tower.max_windows}
-        return {"kind": tower.kind, "grid": dataclasses.asdict(tower.grid)}, {"mel": tower.mel.to_dict(), **windows}
-    return {"kind": tower.kind, "text": dataclasses.asdict(tower.text)}, {}
+        windows = {name: getattr(tower, name) for name in _WINDOWS}
+        return architecture, {"mel": tower.mel.to_dict(), **windows}
+    return architecture, {}
 
 
 def _tower_from_json(architecture: dict[str, Any], specification: dict[str, Any]) -> TowerConfig:
     kind = architecture["kind"]
     if kind == TextTowerConfig.kind:
-        return TextTowerConfig(text=TextConfig(**architecture["text"]))
-    shape: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in architecture["grid"].items()
-    }
-    grid = GridConfig(**shape)
+        return TextTowerConfig(text=_encoder(architecture, _TEXTS))
     if kind == ImageTowerConfig.kind:
-        return ImageTowerConfig(image=ImageSpec.from_dict(specification["image"]), grid=grid)
+        return ImageTowerConfig(image=ImageSpec.from_dict(specification["image"]), grid=_encoder(architecture, _GRIDS))
     if kind == SoundTowerConfig.kind:
+        windows = {name: specification[name] for name in _WINDOWS if name in specification}  # the first format had two of them
         mel = MelSpec.from_dict(specification["mel"])
-        return SoundTowerConfig(mel=mel, grid=grid, seconds=specification["seconds"], max_windows=specification["max_windows"])
+        return SoundTowerConfig(mel=mel, grid=_encoder(architecture, _SOUNDS), **windows)
     raise ValueError(f"unknown kind of tower {kind!r}")
+
+
+def _encoder(architecture: dict[str, Any], kinds: Mapping[str, type[_Config]]) -> _Config:
+    """The one encoder that a tower's architecture describes."""
+    ((word, kind),) = [(word, kind) for word, kind in kinds.items() if word in architecture]
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in architecture[word].items()}
+    return kind(**values)
 
 
 def _fingerprint(folder: Path, *texts: bytes) -> str:
@@ -163,10 +182,6 @@ def _fingerprint(folder: Path, *texts: bytes) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _read(folder: Path, name: str) -> bytes:
     try:
         return (folder / name).read_bytes()
@@ -174,20 +189,3 @@ def _read(folder: Path, name: str) -> bytes:
         raise CheckpointError(
             f"{folder} has no readable {name}: a model folder holds config.json, preprocess.json and model.safetensors"
         ) from error
-
-
-def _parse(path: Path, text: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON ({error}): restore the file") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds a {type(value).__name__} where an object is needed: restore the file")
-    return value
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}): copy the file again") from error

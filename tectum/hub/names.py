@@ -4,13 +4,17 @@ import difflib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tectum
 from tectum.errors import CheckpointError
+from tectum.hub.bridge import at_size
+from tectum.hub.download import download, is_hub_name
 from tectum.hub.folder import load_folder
+from tectum.hub.layouts import is_public, load_public
 from tectum.models.space import Space
+from tectum.nn.activation import Activation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,24 +28,54 @@ class ModelInfo:
     bytes: int
 
 
-def load(name_or_folder: str | Path) -> Space:
-    """Open a model by the name of a shipped one or by its folder.
+def load(name_or_folder: str | Path, *, activation: Activation | None = None, image_size: int | None = None) -> Space:
+    """Open a model: the name of a shipped one, a folder, or a name on the Hugging Face hub ("openai/clip-vit-base-patch32").
+
+    Folders are tectum's own, or CLIP, SigLIP and CLAP as transformers, open_clip and OpenAI lay them out in safetensors.
+
+    Args:
+        name_or_folder: what to open; a folder goes before a shipped name, and that before the hub.
+        activation: of the blocks, where a public checkpoint does not say it; tensors cannot tell.
+        image_size: side of the pictures, if not the model's own; learned positions are interpolated.
 
     Raises:
-        CheckpointError: if there is no such model, or its folder is not whole.
+        CheckpointError: if there is no such model, its folder is not whole, or it does not say what its vectors depend on.
+        ConfigError: if `image_size` does not fit the model.
 
-    >>> load("space-mini").modalities
-    ('image', 'text', 'audio')
+    >>> load("nowhere")
+    Traceback (most recent call last):
+        ...
+    tectum.errors.CheckpointError: there is no model or folder named 'nowhere': ...
     """
-    folder = Path(name_or_folder)
+    space = _open(name_or_folder, activation)
+    return space if image_size is None else at_size(space, image_size)
+
+
+def _open(name_or_folder: str | Path, activation: Activation | None) -> Space:
+    folder, name = Path(name_or_folder), str(name_or_folder)
     if folder.is_dir():
-        return load_folder(folder)
+        return _open_folder(folder, activation)
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file: give the folder with the tokenizer and the configuration beside the weights")
     names = {info.name: info.path for info in available()}
-    if str(name_or_folder) in names:
-        return load_folder(names[str(name_or_folder)])
-    close = difflib.get_close_matches(str(name_or_folder), names, n=1)
+    if name in names:
+        return _open_folder(names[name], activation)
+    if is_hub_name(name):
+        space = _open_folder(download(name), activation)
+        # A library remembers its model by name, and the cache is not a place to remember.
+        space.config = replace(space.config, name=name, description=f"{name} from the Hugging Face hub")
+        return space
+    close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"`tectum models` lists what is at hand ({', '.join(names) or 'nothing'})"
-    raise CheckpointError(f"there is no model or folder named {str(name_or_folder)!r}: {hint}")
+    raise CheckpointError(f"there is no model or folder named {name!r}: {hint}")
+
+
+def _open_folder(folder: Path, activation: Activation | None) -> Space:
+    if is_public(folder):
+        return load_public(folder, activation)
+    if activation is not None:
+        raise CheckpointError(f"{folder} is tectum's own, which says its activations: leave activation out")
+    return load_folder(folder)
 
 
 def available() -> list[ModelInfo]:

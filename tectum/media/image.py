@@ -72,8 +72,9 @@ def read_image(
 class ImageSpec:
     """How a model wants its pictures: travels with its weights.
 
-    fit: "squash" ignores the aspect ratio; "shortest" scales the shortest side to `size` and cuts the centre; "pad" scales
-    the longest side to `size` and fills with `background`. `antialias=False` (bilinear only) is TensorFlow's plain resize.
+    fit: "squash" ignores the aspect ratio; "shortest" scales the shortest side to `edge` (`size` if left out) and cuts the
+    centre, its margin rounded to "even" (torchvision) or "down" (transformers); "pad" scales the longest side to `size` and
+    fills with `background`. `antialias=False` (bilinear only) is TensorFlow's plain resize.
     `draft=True` permits JPEG's fast reduced decode down to twice the size (see `read_image`).
 
     >>> ImageSpec(size=32).tensor(np.zeros((10, 20, 3), np.uint8)).shape
@@ -88,6 +89,8 @@ class ImageSpec:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     background: tuple[int, int, int] = (255, 255, 255)
     draft: bool = False
+    edge: int | None = None
+    margin: Literal["even", "down"] = "even"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -100,6 +103,10 @@ class ImageSpec:
             raise ConfigError("antialias=False is defined for the bilinear filter only: set filter='bilinear'")
         if len(self.mean) != 3 or len(self.std) != 3 or len(self.background) != 3 or min(self.std) <= 0:
             raise ConfigError("mean, std and background need three numbers each, and std must be positive")
+        if self.edge is not None and (self.fit != "shortest" or self.edge < self.size):
+            raise ConfigError(f"edge is {self.edge}: it is for fit='shortest' and at least the size of {self.size}")
+        if self.margin not in ("even", "down"):
+            raise ConfigError(f"image margin is {self.margin!r}: choose even or down")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields."""
@@ -120,9 +127,9 @@ class ImageSpec:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """(x - mean) / std in float32, [..., 3, h, w]; uint8 is first divided by 255, floats are taken to be in [0, 1]."""
-        x = pixels.float() if pixels.is_floating_point() else pixels.float() / 255
+        x = pixels.float() if pixels.is_floating_point() else pixels.float().div_(255)
         mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        return (x - mean) / std
+        return (x - mean).div_(std)
 
     def tensor(self, source: Source) -> Tensor:
         """`normalise(pixels(source))`, float32 [3, size, size]."""
@@ -141,23 +148,36 @@ class ImageSpec:
         return canvas
 
     def _cut(self, image: Image.Image) -> Image.Image:
-        """Scales the shortest side to `size` and cuts the centre, without ever making the scaled strip.
+        """Scales the shortest side to `edge` and cuts the centre; the scaled long side is truncated to whole pixels.
 
-        As torchvision when CLIP was trained: the long side is truncated, the margin rounded to even, and the width comes first,
-        as it always did in Pillow < 13.
+        In one piece and then cut, as torchvision and transformers do it; a strip whose scaled picture would be enormous is cut
+        first, which now and then leaves a pixel a grey level off.
         """
-        size, short, long = self.size, min(image.size), max(image.size)
-        scaled = size * long // short
-        left = round((scaled - size) / 2)
-        low, high = left * long / scaled, min(long, (left + size) * long / scaled)
-        reach = 2 * max(1.0, long / scaled) + 2  # of the widest filter, in source pixels
-        first, last = max(0, int(low - reach)), min(long, math.ceil(high + reach))
-        low, high = low - first, min(high, last) - first
-        if image.width > image.height:
-            strip = self._resize(image.crop((first, 0, last, short)), (size, short), (low, 0, high, short))
-            return self._resize(strip, (size, size), (0, 0, size, short))
-        strip = self._resize(image.crop((0, first, short, last)), (size, last - first), (0, 0, short, last - first))
-        return self._resize(strip, (size, size), (0, low, size, high))
+        size, short = self.size, min(image.size)
+        if self.antialias and max(image.size) <= 32 * short:
+            width, height = (self._scaled(side, short) for side in image.size)
+            left, top = self._margin(width), self._margin(height)
+            return image.resize((width, height), _RESAMPLING[self.filter]).crop((left, top, left + size, top + size))
+        (left, right, *columns), (top, bottom, *rows) = (self._window(side, short) for side in image.size)
+        part = image.crop((left, top, right, bottom))
+        # The width comes first, as it always did in Pillow < 13.
+        strip = self._resize(part, (size, part.height), (columns[0], 0, columns[1], part.height))
+        return self._resize(strip, (size, size), (0, rows[0], size, rows[1]))
+
+    def _scaled(self, side: int, short: int) -> int:
+        return (self.edge or self.size) * side // short
+
+    def _margin(self, scaled: int) -> int:
+        return (scaled - self.size) // 2 if self.margin == "down" else round((scaled - self.size) / 2)
+
+    def _window(self, side: int, short: int) -> tuple[int, int, float, float]:
+        """Of one side: the pixels [first, last) that the cut is made from, and where among them it begins and ends."""
+        scaled = self._scaled(side, short)
+        margin = self._margin(scaled)
+        low, high = margin * side / scaled, min(side, (margin + self.size) * side / scaled)
+        reach = 2 * max(1.0, side / scaled) + 2  # of the widest filter, in source pixels
+        first, last = max(0, int(low - reach)), min(side, math.ceil(high + reach))
+        return first, last, low - first, min(high, last) - first
 
     def _resize(self, image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Image.Image:
         if self.antialias:

@@ -1,6 +1,6 @@
 """The two encoders every tower of a space is built from: one over grids, one over token ids."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,16 +89,20 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """[n, s] to [n, dim], not normalised."""
-        lengths = (ids != self.pad).sum(1)
-        # Texts of like length go together, so that one long text does not pad all the others.
-        groups = lengths.argsort().chunk(max(1, len(ids) // 64))
-        vectors = torch.cat([self._encode(ids[rows, : max(1, int(lengths[rows].max()))]) for rows in groups])
-        return self.head(vectors[torch.cat(groups).argsort()])
+        return self.head(by_length(self._encode, ids, (ids != self.pad).sum(1)))
 
     def _encode(self, ids: Tensor) -> Tensor:
         mask = ids != self.pad
         x = self.tokens(ids) + self.positions[: ids.shape[1]]
         return mean_pool(self.transformer(x, mask), mask)
+
+
+def by_length(encode: Callable[[Tensor], Tensor], ids: Tensor, lengths: Tensor, *, group: int = 64) -> Tensor:
+    """`encode` over ids [n, s], cut after what counts: about `group` texts of like length go together, so that one long text
+    does not pad all."""
+    groups = lengths.argsort().chunk(max(1, len(ids) // group))
+    vectors = torch.cat([encode(ids[rows, : max(1, int(lengths[rows].max()))]) for rows in groups])
+    return vectors[torch.cat(groups).argsort()]
 
 
 def centred_projection(width: int, dim: int) -> nn.Sequential:

@@ -1,20 +1,21 @@
 """Space: any set of towers into one shared space of unit vectors (CLIP, arXiv:2103.00020; ImageBind, arXiv:2305.05665)."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tectum.contrastive.temperature import MAX_SCALE, Temperatures
 from tectum.errors import ConfigError
 from tectum.media.text import Tokenizer
+from tectum.models.arithmetic import compose
 from tectum.models.towers import Tower, TowerConfig, build_tower
 
-MAX_SCALE = 100.0
+__all__ = ["MAX_SCALE", "Space", "SpaceConfig", "Term"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,15 @@ class SpaceConfig:
             raise ConfigError("a space needs at least one tower")
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a composed query: an item of a modality, and how much it counts; below zero it is taken away."""
+
+    modality: str
+    item: Any
+    weight: float = 1.0
+
+
 class Space(nn.Module):
     """Embed any of its modalities as unit vectors that can be compared by their dot product.
 
@@ -45,6 +55,7 @@ class Space(nn.Module):
         background: modality to [m, dim], vectors of unrelated items: the null distribution a search compares with.
         calibration: "text->image" to (query, item, offset): see `tectum.search.relevance.Calibration`.
         fingerprint: hash of configuration and weights, set by `hub.load`.
+        frozen: modalities whose towers are not trained, see `freeze`.
 
     >>> import tectum
     >>> space = tectum.load("space-mini")
@@ -57,8 +68,8 @@ class Space(nn.Module):
         self.config = config
         self.towers = nn.ModuleDict({name: build_tower(tower, config.dim, tokenizer) for name, tower in config.towers.items()})
         names = sorted(config.towers)
-        pairs = [_key(a, b) for i, a in enumerate(names) for b in names[i:]]
-        self.log_scale = nn.ParameterDict({pair: nn.Parameter(torch.tensor(math.log(1 / 0.07))) for pair in pairs})
+        self.log_scale = Temperatures((a, b) for i, a in enumerate(names) for b in names[i:])
+        self.frozen: frozenset[str] = frozenset()
         self.background: dict[str, Tensor] = {}
         self.calibration: dict[str, tuple[float, float, float]] = {}
         self.fingerprint = ""
@@ -90,7 +101,28 @@ class Space(nn.Module):
 
     def scale(self, a: str, b: str) -> Tensor:
         """The inverse temperature between two modalities, at most 100."""
-        return self.log_scale[_key(a, b)].exp().clamp(max=MAX_SCALE)
+        return self.log_scale.scale(a, b)
+
+    def freeze(self, *modalities: str) -> Self:
+        """Lock towers as they are (LiT, Zhai et al. 2022, arXiv:2111.07991): no gradients, no optimizer state, evaluation mode.
+
+        The tower stays in evaluation mode when the space is put in training mode, so neither dropout nor running statistics
+        touch it. Freeze before the optimizer is built; this is not part of a checkpoint.
+
+        Raises:
+            ConfigError: if the space has none of this name.
+        """
+        for modality in modalities:
+            self.tower(modality).requires_grad_(False)
+        self.frozen |= frozenset(modalities)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; frozen towers stay in the latter."""
+        super().train(mode)
+        for modality in self.frozen:
+            self.tower(modality).eval()
+        return self
 
     def forward(self, batches: Mapping[str, Any]) -> dict[str, Tensor]:
         """Collated batches of any subset of the modalities to unit vectors [n_modality, dim]."""
@@ -152,6 +184,40 @@ class Space(nn.Module):
                 result[modality] = (torch.tensor(rows), self.embed(batch_size=batch_size, **sources)[modality])
         return result
 
+    def compose(self, *terms: Term, means: Mapping[str, Tensor] | None = None, onto: str | None = None) -> Tensor:
+        """The unit vector [dim] of a sum of items of any modalities: "this beach" + "that sound of waves" − "people".
+
+        Args:
+            terms: what is added or taken away.
+            means: modality to the mean [dim] of its vectors, to be taken off first so that the gap between modalities does not
+                count as content; a plain sum when left out. Which of them serves better: `tectum.models.arithmetic.compose`.
+            onto: the modality, among the means, that is searched: the sum is moved to where its items lie.
+
+        Raises:
+            MediaError: if an item cannot be read.
+            ConfigError: if there is no term, a modality or its mean is unknown, or the terms cancel.
+
+        >>> import tectum
+        >>> space = tectum.load("space-mini")
+        >>> query = space.compose(Term("text", "a red apple"), Term("text", "red", -0.5))
+        >>> tuple(query.shape), round(query.norm().item(), 4)
+        ((256,), 1.0)
+        """
+        missing = {*(term.modality for term in terms), *([onto] if onto else [])} - (means.keys() if means else set())
+        if missing and (means is not None or onto):
+            raise ConfigError(
+                f"the mean of {', '.join(sorted(missing))} is not given: add it to means, or give neither means nor onto"
+            )
+        items: list[dict[str, Any]] = [{term.modality: [term.item]} for term in terms]
+        vectors = [self.embed(**item)[term.modality][0].numpy() for term, item in zip(terms, items, strict=True)]
+        known = {name: mean.float().cpu().numpy() for name, mean in (means or {}).items()}
+        centres = None if means is None else [known[term.modality] for term in terms]
+        try:
+            weights = [term.weight for term in terms]
+            return torch.from_numpy(compose(vectors, weights, means=centres, onto=None if onto is None else known[onto]))
+        except ValueError as error:
+            raise ConfigError(f"these {len(terms)} terms make no query: {error}") from None
+
     def label_vectors(self, labels: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
         """Class vectors [labels, dim]: the unit mean over the prompts of each label (CLIP §3.1.4, prompt ensembling)."""
         templates = templates or self.config.templates
@@ -178,7 +244,3 @@ class Space(nn.Module):
         with torch.inference_mode():
             logits = self.scale(modality, "text").cpu() * vectors @ self.label_vectors(labels, templates).T
         return logits.softmax(-1)
-
-
-def _key(a: str, b: str) -> str:
-    return "-".join(sorted((a, b)))

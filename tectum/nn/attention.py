@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tectum.nn.linear import Linear
+
 
 class Attention(nn.Module):
     """softmax(q kᵀ / √(w/h) + mask) v per head, through PyTorch's fused kernel.
@@ -33,17 +35,28 @@ class Attention(nn.Module):
         if width % heads:
             raise ValueError(f"{heads} heads do not divide a width of {width}")
         self.heads = heads
-        self.query = nn.Linear(width, width, bias=bias)
-        self.key = nn.Linear(context_width or width, width, bias=bias)
-        self.value = nn.Linear(context_width or width, width, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.query = Linear(width, width, bias=bias)
+        self.key = Linear(context_width or width, width, bias=bias)
+        self.value = Linear(context_width or width, width, bias=bias)
+        self.out = Linear(width, width, bias=bias)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """[n, s, w] (and context [n, t, w']) to [n, s, w]; `mask` [n, t], True where a context token may be seen."""
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """[n, s, w] (and context [n, t, w']) to [n, s, w]; `mask` [n, t], True where a context token may be seen; `bias`
+        [n or 1, h, s, t] is added to the logits."""
         q, k, v = self._project(x, x if context is None else context)
         seen = None if mask is None else mask[:, None, None, :]
-        if causal and seen is not None:
-            seen, causal = seen & _causal(x.shape[1], k.shape[2], x.device), False
+        if causal and (seen is not None or bias is not None):
+            before = _causal(x.shape[1], k.shape[2], x.device)
+            seen, causal = before if seen is None else seen & before, False
+        if bias is not None:
+            seen = bias if seen is None else bias.masked_fill(~seen, -math.inf)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal)
         return self.out(y.transpose(1, 2).flatten(2))
 

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class PatchEmbedding(nn.Module):
@@ -14,9 +15,9 @@ class PatchEmbedding(nn.Module):
     torch.Size([2, 32, 5, 6])
     """
 
-    def __init__(self, channels: int, width: int, patch: tuple[int, int]) -> None:
+    def __init__(self, channels: int, width: int, patch: tuple[int, int], *, bias: bool = True) -> None:
         super().__init__()
-        self.projection = nn.Conv2d(channels, width, patch, patch)
+        self.projection = nn.Conv2d(channels, width, patch, patch, bias=bias)
 
     def forward(self, grid: Tensor) -> Tensor:
         """[n, c, height, width] to [n, w, rows, columns]."""
@@ -46,3 +47,25 @@ def sincos_positions(rows: int, columns: int, width: int, *, device: torch.devic
     row = axis(rows)[:, None, :].expand(rows, columns, -1)
     column = axis(columns)[None, :, :].expand(rows, columns, -1)
     return torch.cat((row, column), dim=-1).flatten(0, 1)
+
+
+def resize_positions(positions: Tensor, rows: int, columns: int, *, antialias: bool = False) -> Tensor:
+    """Learned positions [side², w] of a square grid, interpolated bicubically to [rows · columns, w].
+
+    Transformers interpolates without antialiasing (a kernel with a = -3/4), open_clip with it (a = -1/2): another result
+    already when the grid grows.
+
+    Raises:
+        ValueError: if the positions belong to no square grid.
+
+    >>> resize_positions(torch.zeros(9, 8), 4, 5).shape
+    torch.Size([20, 8])
+    """
+    side = round(len(positions) ** 0.5)
+    if side * side != len(positions):
+        raise ValueError(f"{len(positions)} positions are no square grid")
+    if (rows, columns) == (side, side):
+        return positions
+    grid = positions.unflatten(0, (side, side)).movedim(-1, 0).unsqueeze(0)
+    grid = F.interpolate(grid, (rows, columns), mode="bicubic", align_corners=False, antialias=antialias)
+    return grid[0].flatten(1).T

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ import numpy as np
 
 from tectum.errors import LibraryError
 from tectum.media.source import display
+from tectum.models.arithmetic import compose
 from tectum.search import layout
 from tectum.search.catalog import Catalog
 from tectum.search.indexing import FIELDS, IndexConfig, Indexer, Progress
 from tectum.search.lock import interrupt_later, single_writer
-from tectum.search.query import Searcher, compose
+from tectum.search.query import Searcher
 from tectum.search.reading import Encoder, read_parts
 from tectum.search.results import IndexReport, LibraryHit, LibraryInfo, Results
 from tectum.search.scan import Skip, hash_file, scan
@@ -193,7 +194,7 @@ class Library:
                 known = ", ".join(self.space.modalities)
                 raise LibraryError(f"{self.space.name} knows {known}, not {name}: search by one of these")
         vectors = [np.asarray(self.space.embed(**{name: [value]})[name][0], np.float32) for name, value in parts.items()]
-        return self.search_vector(compose(vectors), tuple(parts), k=k, kind=kind, threshold=threshold)
+        return self.search_vector(_composed(vectors), tuple(parts), k=k, kind=kind, threshold=threshold)
 
     def search_vector(
         self,
@@ -235,7 +236,7 @@ class Library:
         if not vectors:
             prepared = [part.prepared for part in read_parts(self.space, modality, path)]
             vectors = list(np.asarray(self.space.encode(modality, prepared), np.float32))
-        return self.search_vector(compose(vectors), (modality,), k=k, kind=kind, threshold=threshold, without=content)
+        return self.search_vector(_composed(vectors), (modality,), k=k, kind=kind, threshold=threshold, without=content)
 
     def info(self) -> LibraryInfo:
         """What the library holds.
@@ -312,3 +313,11 @@ class Library:
 
 def _beneath(path: str, folders: list[str]) -> bool:
     return any(path.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders)
+
+
+def _composed(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    """One query [dim] out of several."""
+    try:
+        return compose(vectors)
+    except ValueError as error:
+        raise LibraryError(f"{error}: search for the parts of the query one at a time") from None

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tectum.errors import LibraryError
 from tectum.search.catalog import Catalog
 from tectum.search.reading import Encoder
 from tectum.search.relevance import MIN_NULL, calibration_for, null_of, prior_of, relevance
@@ -140,19 +139,3 @@ class Searcher:
                 sample = np.stack([row.vector for row in rows])
             snapshot.samples[kind] = sample
         return snapshot.samples[kind]
-
-
-def compose(vectors: Sequence[np.ndarray]) -> np.ndarray:
-    """The renormalised sum [dim] of unit vectors: one query out of several (late fusion).
-
-    Raises:
-        LibraryError: if they cancel.
-
-    >>> compose([np.array([1.0, 0.0]), np.array([0.0, 1.0])]).round(3)
-    array([0.707, 0.707], dtype=float32)
-    """
-    total = np.asarray(vectors, dtype=np.float64).sum(axis=0)
-    length = float(np.linalg.norm(total))
-    if not length > 1e-6:
-        raise LibraryError("the parts of the query cancel one another: search for them one at a time")
-    return np.asarray(total / length, dtype=np.float32)

@@ -24,6 +24,7 @@ class TrainConfig:
     lr, min_lr     peak learning rate after the warm-up; the value that the cosine ends at
     optimizer      "adamw", or "muon" for linear maps and convolutions with AdamW for the rest (see `tectum.train.muon`)
     weight_decay   decoupled decay, for matrices and kernels only (see `tectum.train.optimizer`)
+    no_decay       beginnings of the names of parameters that never decay, such as those of a pretrained tower
     betas          AdamW's decay rates of the first and second moment
     warmup         steps of linear warm-up
     clip           largest norm of the whole gradient; 0 leaves it unclipped
@@ -46,6 +47,7 @@ class TrainConfig:
     min_lr: float = 0.0
     optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.05
+    no_decay: tuple[str, ...] = ()
     betas: tuple[float, float] = (0.9, 0.98)
     warmup: int = 200
     clip: float = 1.0

@@ -50,17 +50,15 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW
     very same arithmetic as one that was never stopped.
     """
     named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+    ids = {id(parameter) for _, parameter in named}
     orthogonal = {id(parameter) for parameter in hidden_matrices(module)} if config.optimizer == "muon" else set()
-    rest = [(name, parameter) for name, parameter in named if id(parameter) not in orthogonal]
-    groups: list[dict[str, Any]] = [
-        {"params": [parameter for name, parameter in rest if decays(name, parameter)], "weight_decay": config.weight_decay},
-        {"params": [parameter for name, parameter in rest if not decays(name, parameter)], "weight_decay": 0.0},
-        {
-            "params": [parameter for _, parameter in named if id(parameter) in orthogonal],
-            "weight_decay": config.weight_decay,
-            "orthogonal": True,
-        },
-    ]
+    kept = {id(parameter) for name, parameter in named if name.startswith(config.no_decay)}
+    decayed = (orthogonal | {id(parameter) for name, parameter in named if decays(name, parameter)}) - kept
+    groups: list[dict[str, Any]] = []
+    for options, members in (({}, ids - orthogonal), ({"orthogonal": True}, orthogonal)):
+        for decay, wanted in ((config.weight_decay, members & decayed), (0.0, members - decayed)):
+            chosen = [parameter for _, parameter in named if id(parameter) in wanted]
+            groups.append({"params": chosen, "weight_decay": decay, **options})
     kind = Muon if config.optimizer == "muon" else torch.optim.AdamW
     optimizer = kind([group for group in groups if group["params"]], lr=config.lr, betas=config.betas)
     for _, parameter in named:

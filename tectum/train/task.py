@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -55,4 +55,27 @@ class Task(Protocol):
         """
 
     def after_step(self, step: int) -> None:
-        """Called after the weights were updated and before they are averaged, for example to clamp a temperature."""
+        """Called after the weights were updated and projected, and before they are averaged."""
+
+
+@runtime_checkable
+class Projected(Protocol):
+    """A part of a module whose parameters must stay within bounds, as a temperature must.
+
+    The trainer calls `project_` after every update, before `Task.after_step`: a projected gradient step. Being a function of the
+    weights alone, it leaves a resumed run exact.
+    """
+
+    def project_(self) -> None:
+        """Put the parameters back within their bounds."""
+
+
+@runtime_checkable
+class Differentiated(Protocol):
+    """A task that finds its gradients itself, as one must whose batch fits in memory only in parts."""
+
+    def backward(self, batch: Any, step: int) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """Called in place of `Task.loss`, and returns the same, detached, with the gradient added to every parameter's `.grad`.
+
+        `tectum.contrastive.caching.cached_backward` does it for a contrastive loss over micro-batches.
+        """

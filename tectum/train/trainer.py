@@ -29,7 +29,7 @@ from tectum.train.interrupt import postponed_interrupt
 from tectum.train.log import Log
 from tectum.train.optimizer import build_optimizer, learning_rate, optimizer_tensors, restore_optimizer
 from tectum.train.progress import Reporter
-from tectum.train.task import Task
+from tectum.train.task import Differentiated, Projected, Task
 
 MAX_SKIPPED_IN_A_ROW = 10
 
@@ -78,6 +78,7 @@ def _train(task: Task, config: TrainConfig, out: Path, resume: bool, progress: b
     device = next(module.parameters()).device
     ema, optimizer = EMA(module, config.ema), build_optimizer(module, config)
     state = _restore(folder, config, module, ema, optimizer)
+    bounded = [part for part in module.modules() if isinstance(part, Projected)]
 
     def save() -> None:
         log.sync()
@@ -100,6 +101,8 @@ def _train(task: Task, config: TrainConfig, out: Path, resume: bool, progress: b
         for step, batch in batches:
             loss = _step(task, config, optimizer, state, batch, step, device)
             if state.skipped_in_a_row == 0:
+                for part in bounded:
+                    part.project_()
                 task.after_step(step)
                 ema.update(module, step)
             elif state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
@@ -134,10 +137,14 @@ def _step(
     buffers = [buffer.clone() for buffer in task.module.buffers()]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     torch.manual_seed(_seed(config.seed, step))
-    with _autocast(config, device):
-        loss, stats = task.loss(batch, step)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    if isinstance(task, Differentiated):
+        with _autocast(config, device):
+            loss, stats = task.backward(batch, step)
+    else:
+        with _autocast(config, device):
+            loss, stats = task.loss(batch, step)
+        loss.backward()
     norm = nn.utils.clip_grad_norm_(parameters, config.clip or torch.inf)
     value = loss.item()
     if not bool(torch.isfinite(norm)) or not bool(torch.isfinite(loss)):

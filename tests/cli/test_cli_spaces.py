@@ -11,6 +11,7 @@ import torch
 from running import Run
 
 from tectum import hub
+from tectum.data.embeddings import read_vectors
 
 UNUSABLE = ("empty.png", "words.jpg", "broken.png")
 
@@ -128,3 +129,25 @@ def test_info_of_what_is_nothing(tectum: Run, path: str) -> None:
     done = tectum("info", path)
     assert (done.status, done.out) == (2, "")
     assert done.err.count("\n") == 1
+
+
+def test_small_vectors_are_the_models_within_their_rounding(tectum: Run, media: Path, tmp_path: Path) -> None:
+    files = [media / "a.png", media / "high.wav", media / "note.txt"]
+    assert tectum("embed", *files, "-o", "full.npz").status == 0
+    done = tectum("embed", *files, "-o", "small.npz", "--dim", "8", "--dtype", "int8")
+    assert (done.status, done.err) == (0, "") and "3 vectors of 8 numbers" in done.out
+    expected = read_vectors(tmp_path / "full.npz").vectors[:, :8]
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    with np.load("small.npz") as held:
+        assert held["vectors"].dtype == np.int8 and held["scales"].shape == (3,)
+        bound = held["scales"][:, None] / 2
+    assert (np.abs(read_vectors(tmp_path / "small.npz").vectors - expected) <= bound + 1e-7).all()
+    assert tectum("embed", *files, "-o", "half.npz", "--dtype", "float16").status == 0
+    assert read_vectors(tmp_path / "half.npz").vectors.dtype == np.float16
+
+
+@pytest.mark.parametrize(("option", "value"), [("--dim", "0"), ("--dim", "17"), ("--dtype", "int4")])
+def test_sizes_that_do_not_exist(tectum: Run, media: Path, tmp_path: Path, option: str, value: str) -> None:
+    done = tectum("embed", media / "a.png", "-o", "v.npz", option, value)
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert list(tmp_path.iterdir()) == []

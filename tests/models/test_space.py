@@ -129,3 +129,19 @@ def test_every_parameter_gets_a_gradient() -> None:
     loss.backward()
     missing = [name for name, parameter in space.named_parameters() if parameter.grad is None]
     assert not missing
+
+
+def test_a_frozen_tower_stays_in_evaluation_mode_and_gives_no_gradient() -> None:
+    space = tiny_space()
+    before = {name: value.clone() for name, value in space.tower("image").state_dict().items()}
+    outer = torch.nn.ModuleList([space.freeze("image")]).train()
+    assert space.training and space.tower("text").training and not space.tower("image").training
+    assert not any(part.training for part in space.tower("image").modules())
+    batches = {name: space.tower(name).collate([space.prepare(name, item) for item in ITEMS[name]]) for name in ("image", "text")}
+    for _ in range(2):  # In training mode running statistics would move.
+        vectors = space(batches)
+    assert not vectors["image"].requires_grad and vectors["text"].requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in space.tower("image").state_dict().items())
+    assert {name.split(".")[2] for name, p in outer.named_parameters() if not p.requires_grad} == {"image"}
+    with pytest.raises(ConfigError, match="no video tower"):
+        space.freeze("video")

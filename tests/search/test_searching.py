@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_space import FakeSpace, direction
+from fake_space import FakeSpace
 from small_media import make_picture, make_text
 
 from tectum.errors import LibraryError, MediaError
 from tectum.search.indexing import FIELDS
 from tectum.search.library import Library
-from tectum.search.query import compose
 from tectum.search.relevance import prior_of
 from tectum.search.store import open_store
 
@@ -68,10 +67,6 @@ def test_parts_of_a_query_are_composed(library: Library, media: Path, names: Nam
     library.add(media)
     both = library.search(text="blue", image=media / "red" / "0.png", k=30, kind="image")
     assert {name.split("/")[0] for name in names(both)} == {"red", "blue"} and both.queries == ("text", "image")
-    a, b = direction("a", 8), direction("b", 8)
-    np.testing.assert_allclose(compose([a, b]), (a + b) / np.linalg.norm(a + b), atol=1e-6)
-    with pytest.raises(LibraryError, match="cancel"):
-        compose([a, -a])
 
 
 def test_calibrations_of_the_model_are_used(media: Path, tmp_path: Path) -> None:
