@@ -8,21 +8,21 @@ which normalises them within the measured time, and normalised to the others. Te
 captions are. open_clip's tokenizer pads all of them to 77, and so does transformers' with padding="max_length"; with padding=True
 transformers pads to the longest, which is shown too.
 
-open_clip needs torchvision, so its two encoders are written out here: nn.MultiheadAttention over fused weights and
-x · sigmoid(1.702 x), the modules that `open_clip.create_model("ViT-B-32-quickgelu")` is made of.
+open_clip needs torchvision, so its two encoders are written out in open_clip_step.py: the modules that
+`open_clip.create_model("ViT-B-32-quickgelu")` is made of.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import tokenizers
 import torch
 from measuring import print_table
+from open_clip_step import CONTEXT, Clip, QuickGELU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,7 +34,7 @@ from tectum.models.clip_text import ClipTextConfig
 from tectum.models.space import Space
 from tectum.models.vit import ViTConfig
 
-START, END, CONTEXT, SIZE = 49406, 49407, 77, 224
+START, END, SIZE = 49406, 49407, 224
 Encoders = Mapping[str, Callable[[], Tensor]]
 
 
@@ -62,7 +62,7 @@ def main() -> None:
     print_table(("what", "tectum", "other", "ratio"), rows)
 
 
-def models(device: str) -> tuple[nn.Module, Space, PlainClip]:
+def models(device: str) -> tuple[nn.Module, Space, Clip]:
     """ViT-B/32 three times with the same weights: transformers', ours, and open_clip's written out."""
     from transformers import CLIPConfig, CLIPModel
 
@@ -77,12 +77,12 @@ def models(device: str) -> tuple[nn.Module, Space, PlainClip]:
         tokenizer=Tokenizer(inner=words, bos=START, eos=END, pad=END, context=CONTEXT),
     )
     ours = build(parts, clip_hf.RULES, theirs.state_dict(), Path("ViT-B-32"))
-    plain = PlainClip()
+    plain = Clip(dim=512, size=SIZE, patch=32, width=768, text_width=512, activation=QuickGELU)
     plain.load_state_dict(named(ours, openai.rules()))
     return theirs.to(device), ours.to(device), plain.eval().to(device)
 
 
-def pictures(theirs: nn.Module, ours: Space, plain: PlainClip, count: int, device: str) -> Encoders:
+def pictures(theirs: nn.Module, ours: Space, plain: Clip, count: int, device: str) -> Encoders:
     """The variants over one batch of pictures."""
     levels = torch.randint(0, 256, (count, 3, SIZE, SIZE), dtype=torch.uint8, device=device)
     pixels = openai_pictures(SIZE).normalise(levels)
@@ -93,7 +93,7 @@ def pictures(theirs: nn.Module, ours: Space, plain: PlainClip, count: int, devic
     }
 
 
-def texts(theirs: nn.Module, ours: Space, plain: PlainClip, count: int, device: str) -> Encoders:
+def texts(theirs: nn.Module, ours: Space, plain: Clip, count: int, device: str) -> Encoders:
     """The variants over one batch of texts of ordinary length."""
     lengths = torch.randint(10, 21, (count,))
     places = torch.arange(CONTEXT)
@@ -135,74 +135,6 @@ def measure(encoders: Encoders, rounds: int, device: str, threads: int) -> dict[
 def unit(x: Tensor) -> Tensor:
     """Rows of length 1."""
     return F.normalize(x, dim=-1)
-
-
-class QuickGELU(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
-
-
-class PlainBlock(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
-        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.ln_2 = nn.LayerNorm(width)
-        layers = {"c_fc": nn.Linear(width, 4 * width), "gelu": QuickGELU(), "c_proj": nn.Linear(4 * width, width)}
-        self.mlp = nn.Sequential(OrderedDict(layers))
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        y = self.ln_1(x)
-        x = x + self.attn(y, y, y, need_weights=False, attn_mask=mask)[0]
-        return x + self.mlp(self.ln_2(x))
-
-
-class PlainTrunk(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.resblocks = nn.ModuleList(PlainBlock(width, heads) for _ in range(12))
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        for block in self.resblocks:
-            x = block(x, mask)
-        return x
-
-
-class PlainVision(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 768, 32, 32, bias=False)
-        self.class_embedding = nn.Parameter(torch.empty(768))
-        self.positional_embedding = nn.Parameter(torch.empty(50, 768))
-        self.ln_pre, self.ln_post = nn.LayerNorm(768), nn.LayerNorm(768)
-        self.transformer = PlainTrunk(768, 12)
-        self.proj = nn.Parameter(torch.empty(768, 512))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        x = self.conv1(pixels).flatten(2).transpose(1, 2)
-        x = torch.cat((self.class_embedding.expand(len(x), 1, -1), x), dim=1) + self.positional_embedding
-        return self.ln_post(self.transformer(self.ln_pre(x)))[:, 0] @ self.proj
-
-
-class PlainClip(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.visual = PlainVision()
-        self.token_embedding = nn.Embedding(END + 1, 512)
-        self.positional_embedding = nn.Parameter(torch.empty(CONTEXT, 512))
-        self.transformer = PlainTrunk(512, 8)
-        self.ln_final = nn.LayerNorm(512)
-        self.text_projection = nn.Parameter(torch.empty(512, 512))
-        self.logit_scale = nn.Parameter(torch.empty(()))
-        later = torch.full((CONTEXT, CONTEXT), float("-inf")).triu(1)
-        self.register_buffer("later", later, persistent=False)
-
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        return self.visual(pixels)
-
-    def encode_text(self, ids: Tensor) -> Tensor:
-        x = self.transformer(self.token_embedding(ids) + self.positional_embedding, self.later)
-        return self.ln_final(x)[torch.arange(len(x), device=x.device), ids.argmax(1)] @ self.text_projection
 
 
 if __name__ == "__main__":

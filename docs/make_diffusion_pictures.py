@@ -23,8 +23,10 @@ from tectum.diffusion.mixture import Mixture
 from tectum.diffusion.noise import Independent
 from tectum.diffusion.optimise import optimised
 from tectum.diffusion.process import Process
+from tectum.diffusion.solvers.adams import Adams
 from tectum.diffusion.solvers.ancestral import Ancestral
 from tectum.diffusion.solvers.multistep import Multistep
+from tectum.diffusion.solvers.plms import PLMS
 from tectum.diffusion.solvers.runge_kutta import Heun
 from tectum.diffusion.solvers.singlestep import Singlestep
 from tectum.diffusion.solvers.state import Step, last, sample
@@ -214,6 +216,17 @@ def solvers(process: Process) -> dict[str, tuple[Step, int]]:
     }
 
 
+def others(process: Process) -> dict[str, tuple[Step, int]]:
+    """Those that are in the table only."""
+    return {
+        "UniPC-3 of ε": (UniPC(3, of="epsilon"), 1),
+        "2M of ε": (Multistep(2, of="epsilon"), 1),
+        "2S of ε": (Singlestep(process, 2, "bh2", of="epsilon"), 2),
+        "Adams": (Adams(), 1),
+        "PLMS": (PLMS(), 1),
+    }
+
+
 def draw_errors() -> list[str]:
     """Error against evaluations; returns the rows of the table in the guide."""
     data, process = ring(), schedules.edm(0.02, 20.0)
@@ -225,9 +238,9 @@ def draw_errors() -> list[str]:
     panel.ticks({math.log10(v): str(v) for v in (15, 20, 40, 80, 160, 320, 640)}, {v: f"1e{v}" for v in range(-9, 0)})
     rows = []
     pen = ImageDraw.Draw(picture)
-    for i, (name, (step, cost)) in enumerate(solvers(process).items()):
-        found = {}
-        for evaluations in (15, 20, 40, 80, 160, 320, 640):
+    for i, (name, (step, cost)) in enumerate({**solvers(process), **others(process)}.items()):
+        drawn, found = i < len(solvers(process)), {}
+        for evaluations in (15, 20, 40, 80, 160, 320, 640) if drawn else (15, 20, 40, 80):
             n = round(evaluations / cost)
             end = last(sample(step, data, x, karras(process, n, to_data=False)))
             found[n * cost] = (end - exact).pow(2).mean().sqrt().item()
@@ -235,8 +248,11 @@ def draw_errors() -> list[str]:
         coarse, fine = ((end - exact).pow(2).mean().sqrt().item() for end in ends)
         slope = math.log2(coarse / fine) / 2
         counts = list(found)
-        panel.line([(math.log10(count), math.log10(error)) for count, error in found.items()], COLORS[i])
-        pen.text((720 * SCALE, (60 + 26 * i) * SCALE), f"{name}: order {slope:.2f}", fill=COLORS[i], font=font(14), anchor="lm")
+        if drawn:
+            panel.line([(math.log10(count), math.log10(error)) for count, error in found.items()], COLORS[i])
+            pen.text(
+                (720 * SCALE, (60 + 26 * i) * SCALE), f"{name}: order {slope:.2f}", fill=COLORS[i], font=font(14), anchor="lm"
+            )
         rows.append(f"| {name} | {slope:.2f} | " + " | ".join(f"{found[counts[k]]:.1e}" for k in (1, 2, 3)) + " |")
     pen.text((720 * SCALE, 290 * SCALE), "order: slope between 40\nand 160 steps", fill=SOFT, font=font(12))
     save(picture, "diffusion-errors.png")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tectum.diffusion.marginals import forward
-from tectum.diffusion.predictions import Prediction
+from tectum.diffusion.predictions import Mix, Prediction
 from tectum.diffusion.process import Point
 from tectum.diffusion.scalars import Scalar, spread, sqrt
 from tectum.diffusion.weights import Weight
@@ -35,6 +35,14 @@ class Estimate(NamedTuple):
     """[n, …] in 0 … 1: 0 the posterior's variance, 1 that of unit data (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15)."""
 
 
+class Affine:
+    """A denoiser whose x₀ is a mix of x and what a network said: a step of first order goes from both to the next x at once."""
+
+    def said(self, x: Tensor, at: Point) -> tuple[Tensor, Mix | None]:
+        """(value, (c, d)) with x₀ = c x + d value, or x₀ itself and None."""
+        raise NotImplementedError
+
+
 @runtime_checkable
 class Estimating(Protocol):
     """A denoiser that may know more than x₀."""
@@ -44,8 +52,13 @@ class Estimating(Protocol):
         ...
 
 
+def estimate(denoiser: Denoise, x: Tensor, at: Point) -> Estimate:
+    """x₀, and the learned variance if the denoiser has one."""
+    return denoiser.estimate(x, at) if isinstance(denoiser, Estimating) else Estimate(denoiser(x, at), None)
+
+
 @dataclass(frozen=True, eq=False)
-class Denoiser:
+class Denoiser(Affine):
     """A network with what must be known to use it.
 
     `Denoiser(net, Prediction("edm", 0.5), time_input="log_noise", scale_input=True)` is that of Karras et al. 2022
@@ -71,6 +84,10 @@ class Denoiser:
     def __call__(self, x: Tensor, at: Point, cond: Conditions | None = None) -> Tensor:
         """x₀ [n, c, …] at a noisy x [n, c, …]."""
         return self.estimate(x, at, cond).x0
+
+    def said(self, x: Tensor, at: Point, cond: Conditions | None = None) -> tuple[Tensor, Mix | None]:
+        """The network's own prediction, and what makes x₀ of it."""
+        return self.predict(x, at, cond)[0], self.prediction.x0_mix(at)
 
     def estimate(self, x: Tensor, at: Point, cond: Conditions | None = None) -> Estimate:
         """x₀ and the learned variance."""

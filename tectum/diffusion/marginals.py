@@ -61,6 +61,8 @@ def posterior(here: Point, there: Point, eta: Scalar = 1.0) -> Kernel:
     Kernel(on_x=0.25, on_x0=0.75, std=0.8660254037844386)
     """
     ratio = where(here.sigma == 0, 1.0, divide(there.sigma, here.sigma))
+    if not isinstance(eta, Tensor) and eta == 0:
+        return Kernel(ratio, there.alpha - ratio * here.alpha, 0.0)
     lost = 1 - (ratio * divide(here.alpha, there.alpha)) ** 2  # 1 - e^(-2h), h = λ_there - λ_here
     on_x = ratio * sqrt(1 - eta**2 * lost)
     return Kernel(on_x, there.alpha - on_x * here.alpha, there.sigma * eta * sqrt(lost))

@@ -89,15 +89,14 @@ def philox(counter: Words, seed: int) -> Words:
     for turn in range(10):
         key = ((low + turn * _WEYL[0]) & _WORD, (high + turn * _WEYL[1]) & _WORD)
         (high_a, low_a), (high_c, low_c) = _multiply(a, _MULTIPLIERS[0]), _multiply(c, _MULTIPLIERS[1])
-        a, b, c, d = high_c ^ b ^ key[0], low_c, high_a ^ d ^ key[1], low_a
+        a, b, c, d = (high_c ^ b).bitwise_xor_(key[0]), low_c, (high_a ^ d).bitwise_xor_(key[1]), low_a
     return a, b, c, d
 
 
 def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
-    """Upper and lower word of a product, in halves of 16 bits: 64-bit integers here are signed, and must not overflow."""
-    low = a * (b & 0xFFFF)
-    middle = a * (b >> 16) + (low >> 16)
-    return middle >> 16, (middle & 0xFFFF) << 16 | low & 0xFFFF
+    """Upper and lower word of a product. Integers of 64 bits wrap round, so the bits are right though the sign may not be."""
+    product = a * b
+    return (product >> 32).bitwise_and_(_WORD), product.bitwise_and_(_WORD)
 
 
 def _column(value: int | Tensor, samples: Tensor) -> Tensor:

@@ -89,7 +89,8 @@ class Prediction:
             case "x0":
                 return Mix(0.0, 1.0)
             case "epsilon":
-                return Mix(self._over(1.0, alpha), self._over(-sigma, alpha))
+                gain = self._over(1.0, alpha)
+                return Mix(gain, -sigma * gain)
             case "v":
                 power = alpha**2 + sigma**2
                 return Mix(alpha / power, -sigma / power)

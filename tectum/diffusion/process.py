@@ -13,6 +13,7 @@ every frame:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -38,7 +39,10 @@ class Point(NamedTuple):
     @property
     def lam(self) -> Scalar:
         """λ = log(α/σ): -∞ where there is noise only, ∞ at the data."""
-        return scalars.log(self.alpha) - scalars.log(self.sigma)
+        alpha, sigma = self.alpha, self.sigma
+        if not isinstance(alpha, Tensor) and not isinstance(sigma, Tensor) and alpha > 0 and sigma > 0:
+            return math.log(alpha) - math.log(sigma)  # asked for several times a step
+        return scalars.log(alpha) - scalars.log(sigma)
 
     @property
     def flow_time(self) -> Scalar:

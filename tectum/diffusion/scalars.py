@@ -101,16 +101,20 @@ def spread(value: Scalar, x: Tensor) -> Scalar:
 
 
 def combine(*terms: tuple[Scalar, Tensor]) -> Tensor:
-    """Σ wᵢ xᵢ, in as few passes over memory as there are terms. A tensor whose weight is the number 0 is not read.
+    """Σ wᵢ xᵢ, a new tensor, in as few passes over memory as there are terms. One whose weight is the number 0 is not read.
 
     >>> combine((2.0, torch.ones(2)), (-0.5, torch.ones(2)), (0.0, torch.full((2,), math.nan)))
     tensor([1.5000, 1.5000])
     """
     (first, x), *rest = terms
-    total = x * spread(first, x)
+    begun = isinstance(first, Tensor) or first != 1 or not rest
+    total = x * spread(first, x) if begun else x
     for weight, x in rest:
         if isinstance(weight, Tensor):
-            total = total + x * spread(weight, x)
+            total, begun = total + x * spread(weight, x), True
         elif weight != 0:
-            total = torch.add(total, x, alpha=weight)
-    return total
+            # What was made here may be changed in place, which is cheaper.
+            own = begun and x.dtype is total.dtype and x.is_same_size(total)
+            total = total.add_(x, alpha=weight) if own else torch.add(total, x, alpha=weight)
+            begun = True
+    return total if begun else total.clone()

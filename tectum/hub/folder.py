@@ -66,6 +66,7 @@ def _write(space: Space, beside: Path, dtype: torch.dtype) -> None:
         "description": config.description,
         "dim": config.dim,
         "templates": list(config.templates),
+        "precision": config.precision,
         "towers": {name: architecture for name, (architecture, _) in towers.items()},
         "calibration": {pair: list(values) for pair, values in space.calibration.items()},
     }
@@ -104,6 +105,7 @@ def load_folder(folder: str | Path) -> Space:
             dim=described["dim"],
             towers=towers,
             templates=tuple(described["templates"]),
+            precision=described.get("precision", "fp32"),  # which the first models do not say
         )
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{folder / 'config.json'} does not describe a space ({error!r}): restore the file") from error

@@ -16,12 +16,15 @@ from tectum.hub.layouts import is_public, load_public
 from tectum.models.space import Space
 from tectum.nn.activation import Activation
 
+_MODALITIES = {"text_to_image": ("text", "image")}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelInfo:
-    """One line of `tectum models`."""
+    """One line of `tectum models`; `kind` is "space" or "text_to_image", and says which function opens it."""
 
     name: str
+    kind: str
     path: Path
     description: str
     modalities: tuple[str, ...]
@@ -57,7 +60,7 @@ def _open(name_or_folder: str | Path, activation: Activation | None) -> Space:
         return _open_folder(folder, activation)
     if folder.is_file():
         raise CheckpointError(f"{folder} is a file: give the folder with the tokenizer and the configuration beside the weights")
-    names = {info.name: info.path for info in available()}
+    names = {info.name: info.path for info in available() if info.kind == "space"}
     if name in names:
         return _open_folder(names[name], activation)
     if is_hub_name(name):
@@ -87,9 +90,10 @@ def available() -> list[ModelInfo]:
             size = (folder / "model.safetensors").stat().st_size
             info = ModelInfo(
                 name=described["name"],
+                kind=described["type"],
                 path=folder,
                 description=described["description"],
-                modalities=tuple(described["towers"]),
+                modalities=_MODALITIES.get(described["type"]) or tuple(described["towers"]),
                 bytes=size,
             )
         except (OSError, ValueError, KeyError):

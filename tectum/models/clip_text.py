@@ -68,14 +68,15 @@ class ClipText(nn.Module):
         Raises:
             ValueError: if a row lacks the end token that "eos" pools at.
         """
+        x, places = self.tokens(ids) + self.positions[: ids.shape[1]], self._places(ids)
         if self.config.pool == "last":
-            return self.head(self._pooled(ids))
-        # What stands after the pooled token is never seen, so it is not computed either.
-        return self.head(by_length(self._pooled, ids, self._places(ids) + 1, group=16))
+            return self.head(self.transformer(x, at=places)[:, 0])
 
-    def _pooled(self, ids: Tensor) -> Tensor:
-        x = self.tokens(ids) + self.positions[: ids.shape[1]]
-        return self.transformer(x, at=self._places(ids))[:, 0]
+        def encode(rows: Tensor, length: int) -> Tensor:
+            return self.transformer(x[rows, :length], at=places[rows])[:, 0]
+
+        # What stands after the pooled token is never seen, so it is not computed either.
+        return self.head(by_length(encode, places + 1, group=16))
 
     def _places(self, ids: Tensor) -> Tensor:
         """Which token of each row is pooled, [n]."""

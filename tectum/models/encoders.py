@@ -75,33 +75,54 @@ class TextConfig:
     dropout: float = 0.0
 
 
-class TextEncoder(nn.Module):
-    """Token ids [n, s] padded with `pad` to vectors [n, dim]; padding changes nothing."""
+class TextStates(nn.Module):
+    """Token ids padded with `pad` to what a Transformer makes of each token."""
 
-    def __init__(self, config: TextConfig, dim: int, pad: int) -> None:
+    def __init__(self, config: TextConfig, pad: int) -> None:
         super().__init__()
         self.pad = pad
         self.tokens = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Parameter(torch.randn(config.context, config.width) * 0.01)
         nn.init.normal_(self.tokens.weight, std=0.02)
         self.transformer = Transformer(config.width, config.blocks, config.heads, dropout=config.dropout)
+
+    def states(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """[n, s] to states [n, t, width], cut after the longest text, and which of them are no padding, boolean [n, t]."""
+        mask = ids != self.pad
+        mask = mask[:, : max(1, int(mask.sum(1).max()))]
+        x = self.tokens(ids[:, : mask.shape[1]]) + self.positions[: mask.shape[1]]
+        return self.transformer(x, mask), mask
+
+
+class TextEncoder(TextStates):
+    """Token ids [n, s] padded with `pad` to vectors [n, dim]; padding changes nothing."""
+
+    def __init__(self, config: TextConfig, dim: int, pad: int) -> None:
+        super().__init__(config, pad)
         self.head = centred_projection(config.width, dim)
 
     def forward(self, ids: Tensor) -> Tensor:
         """[n, s] to [n, dim], not normalised."""
-        return self.head(by_length(self._encode, ids, (ids != self.pad).sum(1)))
-
-    def _encode(self, ids: Tensor) -> Tensor:
         mask = ids != self.pad
         x = self.tokens(ids) + self.positions[: ids.shape[1]]
-        return mean_pool(self.transformer(x, mask), mask)
+
+        def encode(rows: Tensor, length: int) -> Tensor:
+            seen = mask[rows, :length]
+            return mean_pool(self.transformer(x[rows, :length], seen), seen)
+
+        return self.head(by_length(encode, mask.sum(1)))
 
 
-def by_length(encode: Callable[[Tensor], Tensor], ids: Tensor, lengths: Tensor, *, group: int = 64) -> Tensor:
-    """`encode` over ids [n, s], cut after what counts: about `group` texts of like length go together, so that one long text
-    does not pad all."""
-    groups = lengths.argsort().chunk(max(1, len(ids) // group))
-    vectors = torch.cat([encode(ids[rows, : max(1, int(lengths[rows].max()))]) for rows in groups])
+def by_length(encode: Callable[[Tensor, int], Tensor], lengths: Tensor, *, group: int = 64) -> Tensor:
+    """`encode(rows [k], length)` over all texts, in their order: about `group` of like length go together, cut after the longest
+    of them, so that one long text does not pad all.
+
+    Embed the tokens before: each look into a large table costs a gradient of its size. On a graphics card groups are larger,
+    since there a small one takes as long as a large one.
+    """
+    group = group if lengths.device.type == "cpu" else max(group, 256)
+    groups = lengths.argsort().chunk(max(1, len(lengths) // group))
+    vectors = torch.cat([encode(rows, max(1, int(lengths[rows].max()))) for rows in groups])
     return vectors[torch.cat(groups).argsort()]
 
 

@@ -62,12 +62,13 @@ class Roberta(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """[n, s] to [n, dim]."""
-        return self.head(by_length(self._first, ids, (ids != self.pad).sum(1), group=16))
-
-    def _first(self, ids: Tensor) -> Tensor:
         mask = ids != self.pad
-        x = self.tokens(ids) + self.types[0] + self.positions[self.pad + 1 :][: ids.shape[1]]
-        x = self.norm(x)
-        for block in self.blocks:
-            x = block(x, mask)
-        return x[:, 0]
+        tokens = self.tokens(ids) + self.types[0] + self.positions[self.pad + 1 :][: ids.shape[1]]
+
+        def first(rows: Tensor, length: int) -> Tensor:
+            x, seen = self.norm(tokens[rows, :length]), mask[rows, :length]
+            for block in self.blocks:
+                x = block(x, seen)
+            return x[:, 0]
+
+        return self.head(by_length(first, mask.sum(1), group=16))

@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from tectum.nn.linear import Linear
 
+_SHORT = 512  # keys; above, bfloat16 is the faster one
+
 
 class Attention(nn.Module):
     """softmax(q kᵀ / √(w/h) + mask) v per head, through PyTorch's fused kernel.
@@ -57,7 +59,7 @@ class Attention(nn.Module):
             seen, causal = before if seen is None else seen & before, False
         if bias is not None:
             seen = bias if seen is None else bias.masked_fill(~seen, -math.inf)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal)
+        y = _mix(q, k, v, seen, causal)
         return self.out(y.transpose(1, 2).flatten(2))
 
     def weights(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, causal: bool = False) -> Tensor:
@@ -75,6 +77,16 @@ class Attention(nn.Module):
             return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
         return split(self.query(x)), split(self.key(context)), split(self.value(context))
+
+
+def _mix(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool) -> Tensor:
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or k.shape[2] > _SHORT:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal)
+    # On a processor the kernel's bfloat16 backward takes up to six times as long as this, and errs up to twice as much.
+    with torch.autocast("cpu", enabled=False):
+        seen = seen.float() if seen is not None and seen.is_floating_point() else seen
+        y = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=seen, is_causal=causal)
+    return y.bfloat16()
 
 
 def _causal(queries: int, keys: int, device: torch.device) -> Tensor:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tectum.media.source import display
+from tectum.nn.inference import beside_decoders
 from tectum.search.catalog import Catalog, Content, File
 from tectum.search.lock import interrupt_later
 from tectum.search.memory import UNIT_TOLERANCE
@@ -159,7 +160,8 @@ class Indexer:
         """Put one batch of a kind through the model, and hand on the contents that are complete."""
         size = self.config.encode_batch
         batch, self._queues[kind][:size] = self._queues[kind][:size], []
-        vectors = np.asarray(self.space.encode(kind, [part.prepared for _, part in batch]), dtype=np.float32)
+        with beside_decoders(half_precision=self.space.precision == "bf16"):
+            vectors = np.asarray(self.space.encode(kind, [part.prepared for _, part in batch]), dtype=np.float32)
         for (content, part), vector in zip(batch, vectors, strict=True):
             key = (kind, content)
             encoded = self._vectors.setdefault(key, [])

@@ -1,4 +1,4 @@
-"""A progress bar for `Library.add`, on stderr: files, rate, and time that remains."""
+"""A progress bar on stderr: how many of how many, the rate, and the time that remains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAME = 32
 
 
 @contextmanager
-def progress_bar(title: str = "indexing") -> Iterator[Progress]:
+def progress_bar(title: str = "indexing", *, unit: str = "files") -> Iterator[Progress]:
     """Draw a bar while the block runs; what it yields goes into `Library.add(…, progress=…)`. Quiet where stderr is no terminal.
 
     >>> with progress_bar() as progress:
@@ -28,7 +28,7 @@ def progress_bar(title: str = "indexing") -> Iterator[Progress]:
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.0f} files/s" if speed else "", style="progress.data.speed")
+            return Text(f"{speed:,.{0 if speed >= 10 else 1}f} {unit}/s" if speed else "", style="progress.data.speed")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(compact=True))
     console = Console(stderr=True)

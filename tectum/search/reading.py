@@ -33,6 +33,10 @@ class Encoder(Protocol):
         """Length of the vectors."""
 
     @property
+    def precision(self) -> str:
+        """ "bf16" if it may multiply in bfloat16 where the hardware can, else "fp32"."""
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """The kinds of media it knows."""
 

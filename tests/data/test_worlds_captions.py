@@ -32,6 +32,7 @@ from tectum.data.worlds import (
     picture,
     say,
     singles,
+    tell,
     write_pairs,
 )
 from tectum.data.worlds.stamp import COLOURS, SHAPES, stamp
@@ -143,6 +144,19 @@ def test_captions_are_true_and_vary(world: World) -> None:
     if world.things[1] > 1:
         for words in PLACES:
             assert any(f" {words} " in text for text in texts), words
+
+
+def test_partial_captions_name_some_of_the_things() -> None:
+    for chance, low, high in ((0.0, 0, 0), (0.5, 0.35, 0.65), (1.0, 1, 1)):
+        world, alone = replace(pairs(), partial=chance), []
+        for index in range(60):
+            scene = make_scene(world, 2, index)
+            listed = [claim for number in range(8) if not (claim := tell(scene, number)[0]).relation]
+            assert all(holds(claim, scene) for claim in listed)
+            alone += [len(claim.nouns) == 1 for claim in listed]
+        assert low <= np.mean(alone) <= high
+    lengths = {len(tell(make_scene(replace(heaps(), things=(4, 4), partial=1.0), 2, index))[0].nouns) for index in range(60)}
+    assert lengths == {1, 2, 3}
 
 
 def test_a_caption_of_one_scene_is_seldom_true_of_another() -> None:

@@ -212,6 +212,7 @@ def test_grounds_are_light_and_all_kinds_occur(world: World) -> None:
         {"relations": ("near",)},
         {"repeats": 1.5},
         {"overlap": 1.0},
+        {"partial": -0.1},
         {"part": "seen"},
         {"every": 1, "part": "unseen"},
         {"size": 12},

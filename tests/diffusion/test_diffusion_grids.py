@@ -11,6 +11,7 @@ from tectum.diffusion import grids
 from tectum.diffusion.mixture import Mixture
 from tectum.diffusion.process import Process
 from tectum.diffusion.schedules import edm, flow, vp, vp_cosine
+from tectum.diffusion.solvers.adams import Adams
 from tectum.diffusion.solvers.multistep import Multistep
 from tectum.diffusion.solvers.plms import PLMS
 from tectum.diffusion.solvers.runge_kutta import Heun
@@ -115,6 +116,7 @@ def test_a_batch_of_budgets_is_its_samples_one_by_one(ring: Mixture, unit_noise:
     each = [grids.karras(edm(), steps, noise_max=20.0) for steps in (3, 11, 6)]
     x = unit_noise[:3] * 20
     solvers = [Multistep(1), Multistep(3), Heun(), Heun("flow"), PLMS(), Singlestep(edm(), 2), Singlestep(edm(), 3), UniPC(3)]
+    solvers += [Adams(), Multistep(2, of="epsilon"), UniPC(2, of="epsilon")]
     for step in solvers:
         together = last(sample(step, ring, x, grids.budgets(each)))
         alone = torch.cat([last(sample(step, ring, x[i : i + 1], grid)) for i, grid in enumerate(each)])

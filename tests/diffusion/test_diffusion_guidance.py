@@ -1,17 +1,33 @@
 """Guidance: what each is defined as, on denoisers made of tensors."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from tectum.diffusion.denoiser import Denoiser
 from tectum.diffusion.grids import budgets, karras, trailing
-from tectum.diffusion.guidance import Apart, Clamped, ClassifierFree, Given, Projected, Thresholded, Within, extrapolate
+from tectum.diffusion.guidance import (
+    Apart,
+    Clamped,
+    ClassifierFree,
+    Given,
+    Projected,
+    Thresholded,
+    Within,
+    extrapolate,
+    recall,
+)
 from tectum.diffusion.mixture import Mixture
 from tectum.diffusion.predictions import Prediction
 from tectum.diffusion.process import Point
 from tectum.diffusion.schedules import edm, vp
+from tectum.diffusion.solvers.ancestral import Ancestral
 from tectum.diffusion.solvers.multistep import Multistep
+from tectum.diffusion.solvers.remembering import Remembering
+from tectum.diffusion.solvers.runge_kutta import Heun
 from tectum.diffusion.solvers.state import last, sample
+from tectum.diffusion.solvers.unipc import UniPC
 from tectum.diffusion.tables import scaled_linear_betas, table
 
 DOUBLE = torch.float64
@@ -131,3 +147,76 @@ def test_the_learned_variance_of_a_guided_model_is_that_of_its_condition() -> No
     torch.testing.assert_close(share, (cond["word"][:, :, None].expand_as(x) + 1) / 2)
     torch.testing.assert_close(share, Given(denoiser, cond).estimate(x, at).share)
     assert vp().at(0.5).alpha < 1
+
+
+def guided_by_memory(combine: Projected) -> tuple[Apart, Mixture, Mixture]:
+    good = Mixture(torch.tensor([[1.0, 0.0]], dtype=DOUBLE), torch.tensor([0.3], dtype=DOUBLE), torch.ones(1, dtype=DOUBLE))
+    bad = Mixture(torch.tensor([[0.0, 0.5]], dtype=DOUBLE), torch.tensor([0.9], dtype=DOUBLE), torch.ones(1, dtype=DOUBLE))
+    return Apart(good, bad, 4.0, combine), good, bad
+
+
+def test_adaptive_projected_guidance_is_the_algorithm_of_the_paper(unit_noise: torch.Tensor) -> None:
+    """Sadat et al. 2024, algorithm 1, written out along a run of DDIM."""
+    guided, good, bad = guided_by_memory(Projected(parallel=0.2, radius=0.4, momentum=-0.5))
+    grid = karras(edm(), 12)
+    x, average = unit_noise * 80, torch.zeros_like(unit_noise)
+    for here, there in pairwise(grid):
+        with_, without = good(x, here), bad(x, here)
+        average = with_ - without - 0.5 * average
+        difference = average * torch.minimum(torch.ones(64, 1, dtype=DOUBLE), 0.4 / average.norm(dim=1, keepdim=True))
+        unit = with_ / with_.norm(dim=1, keepdim=True)
+        along = (difference * unit).sum(1, keepdim=True) * unit
+        x0 = with_ + 3.0 * (difference - along + 0.2 * along)
+        x = there.sigma / here.sigma * x + (1 - there.sigma / here.sigma) * x0
+    torch.testing.assert_close(last(sample(Remembering(Ancestral()), guided, unit_noise * 80, grid)), x)
+
+
+def test_the_memory_is_in_the_state_and_nowhere_else(unit_noise: torch.Tensor) -> None:
+    """Runs may be interleaved, continued and branched; a solver with several evaluations remembers all of them."""
+    guided, good, _ = guided_by_memory(Projected(momentum=-0.5))
+    grid = karras(edm(), 9)
+    for step in (Remembering(Multistep(3)), Remembering(Heun()), Remembering(UniPC(2))):
+        whole = list(sample(step, guided, unit_noise * 80, grid))
+        runs = [sample(step, guided, unit_noise[i : i + 32] * 80, grid) for i in (0, 32)]
+        for one, two, both in zip(*runs, whole, strict=True):  # two runs, in turns
+            torch.testing.assert_close(torch.cat([one.x, two.x]), both.x, rtol=1e-12, atol=1e-12)
+        again = last(sample(step, guided, whole[4], grid[4:]))
+        torch.testing.assert_close(again, whole[-1].x, rtol=0, atol=0)
+        forgotten = last(sample(step, guided, whole[4]._replace(memory=None), grid[4:]))
+        assert not torch.allclose(forgotten, again)
+    plain = last(sample(Remembering(Ancestral()), good, unit_noise, grid))  # whoever has nothing to remember is left alone
+    torch.testing.assert_close(plain, last(sample(Ancestral(), good, unit_noise, grid)), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="Remembering"):
+        guided(unit_noise, grid[0])
+
+
+def test_a_memory_waits_outside_the_interval_and_passes_through_limits(unit_noise: torch.Tensor) -> None:
+    guided, good, _ = guided_by_memory(Projected(momentum=-0.5))
+    within = Clamped(Thresholded(Within(guided, good, low=0.3, high=3.0), quantile=1.0), 0.9)
+    _, memory = recall(within, unit_noise, edm().at(9.0), None)
+    assert memory is None
+    x0, first = recall(within, unit_noise, edm().at(1.0), None)
+    assert first is not None and x0.abs().max() <= 0.9
+    _, kept = recall(within, unit_noise, edm().at(9.0), first)
+    assert kept is first
+    at = edm().at(torch.tensor([1.0, 9.0]).repeat(32))
+    _, each = recall(within, unit_noise, at, first)
+    _, all_inside = recall(within, unit_noise, edm().at(1.0), first)
+    assert each is not None and all_inside is not None
+    torch.testing.assert_close(each[0::2], all_inside[0::2])
+    torch.testing.assert_close(each[1::2], first[1::2])
+
+
+def test_a_distilled_guidance_is_a_condition_like_any_other(unit_noise: torch.Tensor) -> None:
+    """The student is told w; here it is exact, so each sample ends where the guided teacher takes it."""
+    ones = torch.ones(1, dtype=DOUBLE)
+    one, all_ = Mixture(ones[:, None], 0.2 * ones, ones), Mixture(0 * ones[:, None], 0.8 * ones, ones)
+
+    def student(x: torch.Tensor, time: torch.Tensor, cond) -> torch.Tensor:
+        at = edm().at(time.to(DOUBLE))
+        return extrapolate(one(x, at), all_(x, at), cond["guidance"])
+
+    w = torch.tensor([1.0, 2.0, 3.5], dtype=DOUBLE)
+    x, grid = unit_noise[:3, :1] * 80, karras(edm(), 8)
+    found = last(sample(Multistep(2), Given(Denoiser(student, Prediction("x0")), {"guidance": w}), x, grid))
+    torch.testing.assert_close(found, last(sample(Multistep(2), Apart(one, all_, w), x, grid)))

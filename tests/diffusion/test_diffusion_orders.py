@@ -14,6 +14,7 @@ from tectum.diffusion.mixture import Mixture
 from tectum.diffusion.noise import Independent
 from tectum.diffusion.process import Frame, Process
 from tectum.diffusion.schedules import edm
+from tectum.diffusion.solvers.adams import Adams
 from tectum.diffusion.solvers.ancestral import Ancestral, Fresh
 from tectum.diffusion.solvers.multistep import Multistep
 from tectum.diffusion.solvers.plms import PLMS
@@ -43,7 +44,17 @@ ORDERS: dict[str, tuple[Make, float]] = {
     "UniPC-2": (lambda p: UniPC(2), 3),
     "UniPC-3": (lambda p: UniPC(3), 4),
     "PLMS": (lambda p: PLMS(), 2),
+    "Adams-2": (lambda p: Adams(2), 2),
+    "Adams-4, warmed up": (lambda p: Adams(4, warmup=Singlestep(p, 3)), 4),
+    "2M of ε": (lambda p: Multistep(2, of="epsilon"), 2),
+    "3M of ε, warmed up": (lambda p: Multistep(3, of="epsilon", warmup=Singlestep(p, 3, of="epsilon")), 3),
+    "2S of ε": (lambda p: Singlestep(p, 2, "bh2", of="epsilon"), 2),
+    "3S of ε": (lambda p: Singlestep(p, 3, of="epsilon"), 3),
+    "UniPC-2 of ε": (lambda p: UniPC(2, of="epsilon"), 3),
+    "UniPC-3 of ε": (lambda p: UniPC(3, of="epsilon"), 4),
 }
+SHORT = {"Adams-2", "Adams-4, warmed up", "2M of ε", "3M of ε, warmed up", "UniPC-2 of ε"}
+"""Methods in ε need shorter steps before their order shows."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +78,8 @@ def test_the_order_is_what_it_is_said_to_be(
     name: str, frame: Frame, ring: Mixture, unit_noise: torch.Tensor, exact: torch.Tensor
 ) -> None:
     make, order = ORDERS[name]
-    errors = [(run(make, frame, ring, unit_noise, steps)[-1] - exact).pow(2).mean().sqrt().item() for steps in (40, 80, 160)]
+    counts = (80, 160, 320) if name in SHORT else (40, 80, 160)
+    errors = [(run(make, frame, ring, unit_noise, steps)[-1] - exact).pow(2).mean().sqrt().item() for steps in counts]
     assert math.log2(errors[0] / errors[-1]) / 2 == pytest.approx(order, abs=0.15), errors
 
 
@@ -94,6 +106,8 @@ ALL: dict[str, Make] = {
     "SDE 1": lambda p: Multistep(1, eta=1.0, noise=Brownian(0, torch.arange(64))),
     "SDE 2M": lambda p: Multistep(2, rule="bh2", eta=1.0, noise=Independent(0, torch.arange(64))),
     "SDE 3M": lambda p: Multistep(3, eta=0.5, noise=Independent(0, torch.arange(64))),
+    "SDE 2S": lambda p: Singlestep(p, 2, "bh2", eta=1.0, noise=Brownian(0, torch.arange(64))),
+    "SDE 2M of ε": lambda p: Multistep(2, of="epsilon", eta=0.7, noise=Independent(0, torch.arange(64))),
     "LCM": lambda p: Fresh(Independent(0, torch.arange(64))),
     "churn": lambda p: Churn(Heun(), p, Independent(0, torch.arange(64)), gamma=0.1, low=0.05, high=10.0, inflate=1.003),
 }
@@ -116,6 +130,7 @@ class EachAlone:
         return noise
 
 
+GAUSS = edm(0.1, 10.0)
 STOCHASTIC = {
     "Euler-ancestral": (Ancestral(EachAlone(), 1.0), 1),
     "DDIM 0.5": (Ancestral(EachAlone(), 0.5), 1),
@@ -123,6 +138,10 @@ STOCHASTIC = {
     "SDE 2M": (Multistep(2, rule="bh2", eta=1.0, noise=EachAlone()), 2),
     "SDE 2M exact": (Multistep(2, eta=1.0, noise=EachAlone()), 2),
     "SDE 2M, η = ½": (Multistep(2, eta=0.5, noise=EachAlone()), 2),
+    "SDE 1S": (Singlestep(GAUSS, 1, eta=1.0, noise=EachAlone()), 1),
+    "SDE 2S": (Singlestep(GAUSS, 2, "bh2", eta=1.0, noise=EachAlone()), 2),
+    "SDE 2S exact": (Singlestep(GAUSS, 2, eta=1.0, noise=EachAlone()), 2),
+    "SDE 2M of ε": (Multistep(2, of="epsilon", eta=1.0, noise=EachAlone()), 2),
 }
 
 
@@ -131,28 +150,30 @@ def test_weak_orders_without_any_sampling(name: str) -> None:
     """For one Gaussian a sample is a sum of the noises, so its mean and variance are exact; the mean is right at any step."""
     step, order = STOCHASTIC[name]
     data = Mixture(*(torch.tensor(values, dtype=torch.float64) for values in ([[0.7]], [0.5], [1.0])))
-    process = edm(0.1, 10.0)
     errors = []
     for steps in (80, 160, 320):
-        grid = exponential(process, steps, to_data=False)
-        x = torch.zeros(steps + 2, 1, dtype=torch.float64)
-        x[steps] = 1
+        grid, count = exponential(GAUSS, steps, to_data=False), 2 * steps  # noises: at most two a step
+        x = torch.zeros(count + 2, 1, dtype=torch.float64)
+        x[count] = 1
         y = last(sample(step, data, x, grid))[:, 0]
         weights = y - y[-1]
-        mean = y[-1] + weights[steps] * 0.7
-        variance = weights[:steps].square().sum() + weights[steps] ** 2 * (0.5**2 + 10.0**2)
+        mean = y[-1] + weights[count] * 0.7
+        variance = weights[:count].square().sum() + weights[count] ** 2 * (0.5**2 + 10.0**2)
         assert mean.item() == pytest.approx(0.7, abs=1e-12)
         errors.append(abs(variance.item() - (0.5**2 + 0.1**2)))
     assert math.log2(errors[0] / errors[-1]) / 2 == pytest.approx(order, abs=0.15), errors
 
 
-@pytest.mark.parametrize("name", ["Euler-ancestral", "SDE 2M"])
+@pytest.mark.parametrize("name", ["Euler-ancestral", "SDE 2M", "SDE 2S"])
 def test_strong_order_along_one_brownian_path(name: str, unit_noise: torch.Tensor) -> None:
     """N and 2N steps of the same path come closer to each other as 1/N."""
     noise = Brownian(3, torch.arange(64))
-    step = Ancestral(noise, 1.0) if name == "Euler-ancestral" else Multistep(2, eta=1.0, noise=noise)
+    step = {
+        "Euler-ancestral": Ancestral(noise, 1.0),
+        "SDE 2M": Multistep(2, eta=1.0, noise=noise),
+        "SDE 2S": Singlestep(GAUSS, 2, eta=1.0, noise=noise),
+    }[name]
     data = Mixture(*(torch.tensor(values, dtype=torch.float64) for values in ([[-1.0, 0.0], [1.0, 0.5]], [0.8, 0.6], [0.5, 0.5])))
-    process = edm(0.1, 10.0)
-    ends = [last(sample(step, data, unit_noise * 10, exponential(process, n, to_data=False))) for n in (16, 32, 64, 128, 256)]
+    ends = [last(sample(step, data, unit_noise * 10, exponential(GAUSS, n, to_data=False))) for n in (16, 32, 64, 128, 256)]
     gaps = [(a - b).pow(2).mean().sqrt().item() for a, b in pairwise(ends)]
     assert math.log2(gaps[0] / gaps[-1]) / 3 == pytest.approx(1, abs=0.2), gaps

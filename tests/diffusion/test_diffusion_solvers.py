@@ -1,196 +1,37 @@
-"""Solvers: the formulas of the papers written out, the ends of a grid, strides, and what compiled and batched runs need."""
+"""Solvers: the ends of a grid, and what compiled, batched and guided runs need. Their formulas: test_diffusion_formulas.py."""
 
 import itertools
-import math
+from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tectum.diffusion.denoiser import Denoiser
 from tectum.diffusion.grids import at_lams, karras, on_device, trailing, uniform
+from tectum.diffusion.guidance import ClassifierFree, Given, Projected
 from tectum.diffusion.marginals import forward, pure_noise
 from tectum.diffusion.mixture import Mixture
 from tectum.diffusion.noise import Independent
 from tectum.diffusion.predictions import Prediction
 from tectum.diffusion.process import Process
 from tectum.diffusion.schedules import edm, flow, vp, vp_cosine
+from tectum.diffusion.solvers.adams import Adams
 from tectum.diffusion.solvers.ancestral import Ancestral, Fresh
 from tectum.diffusion.solvers.multistep import Multistep
 from tectum.diffusion.solvers.plms import PLMS
+from tectum.diffusion.solvers.remembering import Remembering
 from tectum.diffusion.solvers.residual import unit
 from tectum.diffusion.solvers.runge_kutta import Churn, Heun
 from tectum.diffusion.solvers.singlestep import Singlestep
 from tectum.diffusion.solvers.state import State, last, sample, zero_step
 from tectum.diffusion.solvers.unipc import UniPC
-from tectum.diffusion.tables import linear_betas, scaled_linear_betas, table
+from tectum.diffusion.tables import scaled_linear_betas, table
 
 DOUBLE = torch.float64
 SD = table(scaled_linear_betas())
 WHO = torch.arange(64)
 NOISE = Independent(0, WHO)
-
-
-class Fixed:
-    """The same noise at every step."""
-
-    def __init__(self, z: torch.Tensor) -> None:
-        self.z = z
-
-    def __call__(self, x, step, here, there) -> torch.Tensor:
-        return self.z
-
-
-def test_one_formula_is_ddim_euler_flow_euler_ddpm_and_euler_ancestral(ring: Mixture, unit_noise: torch.Tensor) -> None:
-    x, z = unit_noise, unit_noise.flip(0)
-    here, there = SD.at(700), SD.at(400)
-    x0 = ring(x, here)
-    noise = (x - here.alpha * x0) / here.sigma
-    for eta in (0.0, 0.4, 1.0):  # Song et al. 2020, eq. 12 and 16
-        a, b = here.alpha**2, there.alpha**2
-        s = eta * math.sqrt((1 - b) / (1 - a)) * math.sqrt(1 - a / b)
-        expected = there.alpha * x0 + math.sqrt(1 - b - s**2) * noise + s * z
-        torch.testing.assert_close(Ancestral(Fixed(z), eta)(State(x), ring, here, there).x, expected)
-    here, there = edm().at(5.0), edm().at(2.0)
-    x0 = ring(5 * x, here)
-    euler = 5 * x + (2.0 - 5.0) * (5 * x - x0) / 5.0
-    torch.testing.assert_close(Ancestral()(State(5 * x), ring, here, there).x, euler)
-    up = math.sqrt(2.0**2 * (5.0**2 - 2.0**2) / 5.0**2)  # Euler-ancestral of k-diffusion
-    down = math.sqrt(2.0**2 - up**2)
-    expected = 5 * x + (down - 5.0) * (5 * x - x0) / 5.0 + up * z
-    torch.testing.assert_close(Ancestral(Fixed(z), 1.0)(State(5 * x), ring, here, there).x, expected)
-    here, there = flow(3.0).at(0.8), flow(3.0).at(0.5)
-    x0 = ring(x, here)
-    velocity = (x - x0) / here.sigma
-    torch.testing.assert_close(Ancestral()(State(x), ring, here, there).x, x + (there.sigma - here.sigma) * velocity)
-
-
-def test_both_variances_of_ddpm_and_the_learned_one_between_them() -> None:
-    betas = torch.tensor(linear_betas(), dtype=DOUBLE)
-    power, process = (1 - betas).cumprod(0), table(linear_betas())
-    x, zero, one = (
-        torch.zeros(3, 2, 4, dtype=DOUBLE),
-        (lambda x, at: torch.zeros_like(x)),
-        Fixed(torch.ones(3, 2, 4, dtype=DOUBLE)),
-    )
-
-    def variance(step: Ancestral, t: int, denoiser=zero) -> float:
-        return step(State(x), denoiser, process.at(t), process.at(t - 1)).x[0, 0, 0].item() ** 2
-
-    for t in (1, 100, 999):
-        small = (betas[t] * (1 - power[t - 1]) / (1 - power[t])).item()
-        large = betas[t].item()
-        assert variance(Ancestral(one, 1.0), t) == pytest.approx(small, rel=1e-8)
-        assert variance(Ancestral(one, 1.0, residual=unit), t) == pytest.approx(large, rel=1e-8)
-        for said, share in ((-1.0, 0.0), (1.0, 1.0), (0.0, 0.5), (0.5, 0.75)):
-
-            def network(x, time, cond, said=said) -> torch.Tensor:
-                return torch.cat([0 * x, 0 * x + said], 1)
-
-            learned = Denoiser(network, Prediction("x0"), learned_variance=True)
-            expected = math.exp(share * math.log(large) + (1 - share) * math.log(small))  # Nichol & Dhariwal 2021, eq. 15
-            assert variance(Ancestral(one, 1.0, learned=True), t, learned) == pytest.approx(expected, rel=1e-8)
-    end = Ancestral(one, 1.0, learned=True)(State(x), learned, process.at(0), process.data())
-    assert torch.equal(end.x, torch.zeros_like(x))
-    with pytest.raises(ValueError, match="learned_variance=True"):
-        variance(Ancestral(one, 1.0, learned=True), 5)
-
-
-def test_dpm_solver_2m_and_2s_are_their_algorithms(ring: Mixture, unit_noise: torch.Tensor) -> None:
-    """Lu et al. 2022, arXiv:2211.01095, algorithms 2 and 1, written out."""
-    grid = trailing(SD, 5)[:-1]
-    x, old, old_h = unit_noise, None, None
-    for here, there in itertools.pairwise(grid):
-        d = ring(x, here)
-        h = there.lam - here.lam
-        mixed = d if old is None else (1 + h / (2 * old_h)) * d - h / (2 * old_h) * old
-        x = there.sigma / here.sigma * x - there.alpha * math.expm1(-h) * mixed
-        old, old_h = d, h
-    torch.testing.assert_close(last(sample(Multistep(2, rule="bh2"), ring, unit_noise, grid)), x)
-
-    x = unit_noise
-    for here, there in itertools.pairwise(grid):
-        d, h = ring(x, here), there.lam - here.lam
-        middle = SD.at_lam(here.lam + h / 2)
-        u = middle.sigma / here.sigma * x - middle.alpha * math.expm1(-h / 2) * d
-        x = there.sigma / here.sigma * x - there.alpha * math.expm1(-h) * ring(u, middle)
-    torch.testing.assert_close(last(sample(Singlestep(SD, 2, "bh2"), ring, unit_noise, grid)), x)
-
-
-def test_third_order_in_the_notation_of_the_published_code(ring: Mixture, unit_noise: torch.Tensor) -> None:
-    """As it is shipped, D2 is a divided difference; doubled, it is the second derivative that its coefficient was made for."""
-    grid = trailing(SD, 6)[:-1]
-    for rule, factor in (("published", 1.0), ("exact", 2.0)):
-        *_, before, _ = states = list(sample(Multistep(3, rule=rule), ring, unit_noise, grid))
-        (d0, l0), (d1, l1), (d2, l2) = [(one.x0, one.at.lam) for one in states[-1].past]
-        here, there = grid[-2], grid[-1]
-        h, h0, h1 = there.lam - l0, l0 - l1, l1 - l2
-        r0, r1 = h0 / h, h1 / h
-        first, second = (d0 - d1) / r0, (d1 - d2) / r1
-        slope = first + r0 / (r0 + r1) * (first - second)
-        curve = factor * (first - second) / (r0 + r1)
-        phi1, phi2 = math.expm1(-h), math.expm1(-h) / h + 1
-        x = there.sigma / here.sigma * before.x - there.alpha * phi1 * d0 + there.alpha * phi2 * slope
-        x = x - there.alpha * (phi2 / h - 0.5) * curve
-        torch.testing.assert_close(states[-1].x, x)
-
-
-def test_unipc_of_first_order_is_a_trapezoid_after_ddim(ring: Mixture, unit_noise: torch.Tensor) -> None:
-    grid = trailing(SD, 4)[:-1]
-    predicted, corrected, old = unit_noise, unit_noise, None
-    for i, (here, there) in enumerate(itertools.pairwise(grid)):
-        d = ring(predicted, here)
-        if i:
-            before = grid[i - 1]
-            h = here.lam - before.lam
-            corrected = here.sigma / before.sigma * corrected - here.alpha * math.expm1(-h) * (old + d) / 2
-        h = there.lam - here.lam
-        predicted = there.sigma / here.sigma * corrected - there.alpha * math.expm1(-h) * d
-        old = d
-    torch.testing.assert_close(last(sample(UniPC(1), ring, unit_noise, grid)), predicted)
-
-
-def test_flow_heun_is_heun_on_the_velocity(ring: Mixture, unit_noise: torch.Tensor) -> None:
-    grid = uniform(flow(), 5, start=1.0, end=0.2, to_data=False)
-    x = unit_noise
-    for here, there in itertools.pairwise(grid):
-
-        def velocity(x, at):
-            return (x - ring(x, at)) / at.sigma
-
-        k = velocity(x, here)
-        dt = there.sigma - here.sigma
-        x = x + dt / 2 * (k + velocity(x + dt * k, there))
-    torch.testing.assert_close(last(sample(Heun("flow"), ring, unit_noise, grid)), x)
-
-
-def test_plms_is_its_weights_on_the_noises(ring: Mixture, unit_noise: torch.Tensor) -> None:
-    grid = trailing(SD, 8)[:-1]
-
-    def transfer(x, noise, here, there):
-        return there.alpha * (x - here.sigma * noise) / here.alpha + there.sigma * noise
-
-    def predicted(x, at):
-        return (x - at.alpha * ring(x, at)) / at.sigma
-
-    x, noises = unit_noise, []
-    weights = {2: (3, -1), 3: (23, -16, 5), 4: (55, -59, 37, -9)}
-    for here, there in itertools.pairwise(grid):
-        noises = [predicted(x, here), *noises][:4]
-        if len(noises) == 1:
-            noise = (noises[0] + predicted(transfer(x, noises[0], here, there), there)) / 2
-        else:
-            chosen = weights[len(noises)]
-            noise = sum(w * e for w, e in zip(chosen, noises, strict=True)) / sum(chosen)
-        x = transfer(x, noise, here, there)
-    torch.testing.assert_close(last(sample(PLMS(), ring, unit_noise, grid)), x)
-
-
-def test_lcm_draws_all_noise_anew(ring: Mixture, unit_noise: torch.Tensor) -> None:
-    grid = trailing(SD, 4)
-    states = list(sample(Fresh(NOISE), ring, unit_noise, grid))
-    for i in range(4):
-        z = NOISE(unit_noise, i, grid[i], grid[i + 1])
-        torch.testing.assert_close(states[i + 1].x, grid[i + 1].alpha * ring(states[i].x, grid[i]) + grid[i + 1].sigma * z)
 
 
 SOLVERS = {
@@ -202,10 +43,20 @@ SOLVERS = {
     **{f"{order}M": (lambda p, order=order: Multistep(order)) for order in (1, 2, 3)},
     "3M, warmed up": lambda p: Multistep(3, warmup=Singlestep(p, 3)),
     "SDE 2M": lambda p: Multistep(2, rule="bh2", eta=1.0, noise=NOISE),
+    "SDE 2S": lambda p: Singlestep(p, 2, "bh2", eta=1.0, noise=NOISE),
     **{f"{order}S": (lambda p, order=order: Singlestep(p, order)) for order in (1, 2, 3)},
     **{f"UniPC-{order}": (lambda p, order=order: UniPC(order)) for order in (1, 2, 3)},
 }
-NOT_FROM_NOISE = {"Heun": lambda p: Heun(), "PLMS": lambda p: PLMS(), "churn": lambda p: Churn(Heun(), p, NOISE, 0.2)}
+NOT_FROM_NOISE = {
+    "Heun": lambda p: Heun(),
+    "PLMS": lambda p: PLMS(),
+    "Adams": lambda p: Adams(),
+    "churn": lambda p: Churn(Heun(), p, NOISE, 0.2),
+    "2M of ε": lambda p: Multistep(2, of="epsilon"),
+    "SDE 2M of ε": lambda p: Multistep(2, of="epsilon", eta=1.0, noise=NOISE),
+    "3S of ε": lambda p: Singlestep(p, 3, of="epsilon"),
+    "UniPC-3 of ε": lambda p: UniPC(3, of="epsilon"),
+}
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -256,6 +107,57 @@ def test_no_solver_looks_at_a_number_on_a_device(name: str) -> None:
         assert last(sample(make(SD), denoiser, x, grid)).shape == (64, 2)
 
 
+class Fetches(TorchDispatchMode):
+    """Counts what would make the host wait for a device: numbers fetched, and sizes that depend on numbers."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "item", "equal", "is_nonzero")
+
+    def __init__(self, but: torch.dtype | None) -> None:
+        super().__init__()
+        self.but = but
+        """Numbers of this type are the grid's own, and never leave the host."""
+        self.waits: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if (name in self.WAITS and args[0].dtype != self.but) or (
+            name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        ):
+            self.waits.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+def test_no_run_fetches_a_number(tensors: bool) -> None:
+    """Also with guidance, noise, a network's conversion, and an adaptive run that is told not to ask."""
+    grid, where = (on_device(trailing(SD, 7)), zero_step("cpu")) if tensors else (trailing(SD, 7), 0)
+    denoiser = Denoiser(lambda x, time, cond: x * cond["word"], Prediction("v"))
+    word = torch.ones(64, 2)
+    guided = ClassifierFree(denoiser, {"word": word}, {"word": 0.5 * word}, 3.0, Projected(radius=1.0, momentum=-0.5), 0.7)
+    plain = ClassifierFree(denoiser, {"word": word}, {"word": 0.5 * word}, 3.0)
+    with Fetches(None if tensors else DOUBLE) as fetches:
+        for make in {**SOLVERS, **NOT_FROM_NOISE}.values():
+            last(sample(Remembering(make(SD)), guided, State(torch.ones(64, 2), where), grid))
+            last(sample(make(SD), plain, State(torch.ones(64, 2), where), grid))
+    assert fetches.waits == []
+
+
+def test_what_a_network_says_may_be_used_as_it_is(ring: Mixture, unit_noise: torch.Tensor) -> None:
+    """Steps that are sums take x₀ apart into x and a prediction; whoever hides the network gets the same samples."""
+    word = torch.linspace(0.5, 1.5, 64, dtype=DOUBLE)[:, None]
+    for kind in ("epsilon", "v", "x0", "flow", "edm"):
+        denoiser = Denoiser(lambda x, time, cond: torch.tanh(x) * cond["word"], Prediction(kind))
+        given = Given(denoiser, {"word": word})
+        guided = ClassifierFree(denoiser, {"word": word}, {"word": word.flip(0)}, 2.5)
+        for affine in (given, guided, replace(guided, weight=torch.linspace(1, 4, 64)), replace(guided, rescale=0.5)):
+            for step in (Ancestral(), Ancestral(NOISE, 1.0), Multistep(3), Multistep(2, rule="bh2", eta=1.0, noise=NOISE)):
+                states = list(sample(step, affine, unit_noise, trailing(SD, 6)))
+                hidden = list(sample(step, lambda x, at, affine=affine: affine(x, at), unit_noise, trailing(SD, 6)))
+                for a, b in zip(states[1:], hidden[1:], strict=True):
+                    torch.testing.assert_close(a.x, b.x, rtol=1e-9, atol=1e-9)
+                    torch.testing.assert_close(a.past[0].x0, b.past[0].x0, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["DDPM", "3S", "SDE 2M"])
 def test_a_compiled_step_serves_every_step_of_every_grid(name: str, ring: Mixture, unit_noise: torch.Tensor) -> None:
     """One graph for each length of the past, whatever the numbers of steps; and the same samples."""
@@ -279,23 +181,6 @@ def test_a_compiled_step_serves_every_step_of_every_grid(name: str, ring: Mixtur
     assert counts[0] <= 4 and counts == [counts[0]] * 3
 
 
-def test_churn_is_the_algorithm_of_the_paper(ring: Mixture, unit_noise: torch.Tensor) -> None:
-    """Karras et al. 2022, algorithm 2."""
-    grid = karras(edm(0.05, 20.0), 10)
-    churn = Churn(Heun(), edm(), NOISE, gamma=0.25, low=0.1, high=8.0, inflate=1.007)
-    x = unit_noise * 20
-    for i, (here, there) in enumerate(itertools.pairwise(grid)):
-        gamma = 0.25 if 0.1 <= here.sigma <= 8.0 else 0.0
-        lifted = edm().at(here.sigma * (1 + gamma))
-        x = x + math.sqrt(lifted.sigma**2 - here.sigma**2) * 1.007 * NOISE(x, i, here, lifted)
-        k = (x - ring(x, lifted)) / lifted.sigma
-        y = x + (there.sigma - lifted.sigma) * k
-        if there.sigma:
-            y = x + (there.sigma - lifted.sigma) / 2 * (k + (y - ring(y, there)) / there.sigma)
-        x = y
-    torch.testing.assert_close(last(sample(churn, ring, unit_noise * 20, grid)), x, rtol=1e-6, atol=1e-6)
-
-
 def test_the_first_step_may_be_warmed_up(ring: Mixture, unit_noise: torch.Tensor) -> None:
     grid = karras(edm(0.02, 20.0), 12, to_data=False)
     warmed = list(sample(Multistep(3, warmup=Singlestep(edm(), 3)), ring, unit_noise * 20, grid))
@@ -303,6 +188,30 @@ def test_the_first_step_may_be_warmed_up(ring: Mixture, unit_noise: torch.Tensor
     assert [len(state.past) for state in warmed[:5]] == [0, 1, 2, 3, 3]
     torch.testing.assert_close(warmed[2].x, single[2].x)
     assert not torch.equal(warmed[3].x, single[3].x)
+
+
+def test_a_guided_network_is_compiled_whole(unit_noise: torch.Tensor) -> None:
+    """With the network's conversion, guidance and its memory: one graph for each length of what is remembered."""
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, inputs: list) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    word = torch.ones(64, 2, dtype=DOUBLE)
+    denoiser = Denoiser(lambda x, time, cond: torch.tanh(x) * cond["word"], Prediction("v"))
+    guided = ClassifierFree(denoiser, {"word": word}, {"word": 0.5 * word}, 3.0)
+    projected = replace(guided, combine=Projected(momentum=-0.5))
+    for step, model, needed in ((Ancestral(), guided, 1), (Multistep(2), guided, 3), (Remembering(Heun()), projected, 2)):
+        torch._dynamo.reset()
+        graphs.clear()
+        compiled = torch.compile(lambda state, a, b, s=step, m=model: s(state, m, a, b), backend=count, fullgraph=True)
+        for steps in (4, 7):
+            state, grid = State(unit_noise, zero_step("cpu")), trailing(SD, steps)
+            for here, there in itertools.pairwise(on_device(grid)):
+                state = compiled(state, here, there)
+            torch.testing.assert_close(state.x, last(sample(step, model, unit_noise, grid)))
+        assert len(graphs) == needed, step
 
 
 @pytest.mark.parametrize(
@@ -314,6 +223,14 @@ def test_the_first_step_may_be_warmed_up(ring: Mixture, unit_noise: torch.Tensor
         (lambda: Singlestep(SD, 4), "order 4"),
         (lambda: UniPC(0), "order 0"),
         (lambda: PLMS(5), "5 evaluations"),
+        (lambda: Adams(0), "0 evaluations"),
+        (lambda: Singlestep(SD, 2, eta=1.0), "give a source of noise"),
+        (lambda: Singlestep(SD, 3, eta=1.0, noise=NOISE), "order 1 or 2"),
+        (lambda: list(sample(Adams(), lambda x, at: x, torch.zeros(1, 1), uniform(flow(), 3, start=1.0))), "leave that end"),
+        (
+            lambda: list(sample(UniPC(2, of="epsilon"), lambda x, at: x, torch.zeros(1, 1), uniform(flow(), 3, start=1.0))),
+            "leave that end",
+        ),
         (lambda: Ancestral(eta=1.0), "source of it"),
         (lambda: Ancestral(NOISE, -1.0), "negative"),
         (lambda: Heun("karras"), "no form 'karras'"),  # type: ignore[arg-type]

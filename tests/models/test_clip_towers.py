@@ -40,6 +40,14 @@ def test_many_texts_equal_each_alone() -> None:
         torch.testing.assert_close(encoder(ids)[::9], torch.cat([encoder(row[None]) for row in ids[::9]]))
 
 
+@pytest.mark.parametrize("pool", ["eos", "highest", "last"])
+def test_many_texts_look_into_the_table_once(pool: str) -> None:
+    encoder, looks = text(pool), []
+    encoder.tokens.register_forward_hook(lambda *_: looks.append(1))
+    encoder(torch.full((150, 9), 7)).sum().backward()
+    assert len(looks) == 1
+
+
 def test_siglips_padding_is_seen() -> None:
     encoder, ids = text("last"), torch.tensor([[1, 2, 7]])
     assert not torch.allclose(encoder(ids), encoder(torch.nn.functional.pad(ids, (0, 2))))

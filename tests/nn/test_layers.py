@@ -48,6 +48,26 @@ def test_the_weights_are_those_that_forward_mixes_with(causal: bool, masked: boo
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, 4, 6, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("keys", [7, 600])
+def test_in_bfloat16_attention_and_its_gradients_are_those_of_double_precision_to_rounding(keys: int) -> None:
+    exact = Attention(16, 2).double()
+    rough = Attention(16, 2)
+    rough.load_state_dict(exact.state_dict())
+    x, context, bias = torch.randn(2, 5, 16), torch.randn(2, keys, 16), torch.randn(1, 2, 5, keys)
+    mask = torch.ones(2, keys, dtype=torch.bool)
+    mask[1, 3:] = False
+    expected = exact(x.double(), context.double(), mask, bias=bias.double())
+    expected.sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = rough(x, context, mask, bias=bias)
+    found.float().sum().backward()
+    assert found.dtype == torch.bfloat16
+    assert (found - expected).norm() < 0.02 * expected.norm()
+    for name, parameter in exact.named_parameters():
+        if name != "key.bias":  # which moves all logits of a query alike
+            assert (rough.get_parameter(name).grad - parameter.grad).norm() < 0.03 * parameter.grad.norm(), name
+
+
 def test_cross_attention_takes_a_context_of_another_width() -> None:
     attention = Attention(16, 2, context_width=10)
     assert attention(torch.randn(2, 3, 16), torch.randn(2, 5, 10)).shape == (2, 3, 16)

@@ -31,11 +31,16 @@ def direction(name: str, dim: int) -> np.ndarray:
 class FakeSpace:
     """Pictures point where the word for their colour points, sounds where "high" or "low" does, each with some noise of its own.
 
-    Prepared items are tensors as a real model's are; `prepared` and `encoded` count the work.
+    Prepared items are tensors as a real model's are; `prepared` and `encoded` count the work,
+    `halved` has whether it was done in bfloat16.
     """
 
-    def __init__(self, dim: int = 64, *, fingerprint: str = "fake-1", background: int = 0, slow: float = 0.0) -> None:
+    def __init__(
+        self, dim: int = 64, *, fingerprint: str = "fake-1", background: int = 0, slow: float = 0.0, precision: str = "fp32"
+    ) -> None:
         self.name = "fake"
+        self.precision = precision
+        self.halved: set[bool] = set()
         self.dim = dim
         self.modalities = ("image", "audio", "text")
         self.fingerprint = fingerprint
@@ -63,6 +68,7 @@ class FakeSpace:
 
     def encode(self, modality: str, prepared: Sequence[Tensor]) -> Tensor:
         self.encoded += len(prepared)
+        self.halved.add(torch.is_autocast_enabled("cpu"))
         time.sleep(self.slow * len(prepared))
         vectors = np.stack([getattr(self, f"_{modality}")(item) for item in prepared]) if prepared else np.zeros((0, self.dim))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

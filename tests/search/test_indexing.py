@@ -12,6 +12,7 @@ from fake_space import FakeSpace
 from small_media import make_old, make_picture, make_sound, make_text
 
 from tectum.errors import LibraryError
+from tectum.nn.inference import multiplies_bfloat16
 from tectum.search.indexing import IndexConfig
 from tectum.search.library import Library
 from tectum.search.store import In, open_store
@@ -245,3 +246,11 @@ def test_sounds_and_pictures_count_as_their_content_says(library: Library, tmp_p
     report = library.add(tmp_path / "in")
     # A PNG named .gif is still a picture; a PNG named .wav is mislabelled.
     assert report.added == 2 and report.reasons == {"mislabelled": 1}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_model_is_indexed_in_bfloat16_only_if_it_says_so_and_the_hardware_can(tmp_path: Path, precision: str) -> None:
+    make_picture(tmp_path / "red.png", "red", 0)
+    space = FakeSpace(precision=precision)
+    assert Library(tmp_path / "my.tectum", space).add(tmp_path / "red.png").added == 1
+    assert space.halved == {precision == "bf16" and multiplies_bfloat16()}

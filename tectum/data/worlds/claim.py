@@ -134,12 +134,14 @@ def relations(scene: Scene) -> list[tuple[str, Thing, Thing]]:
 
 
 def claims(scene: Scene, dice: Dice) -> list[Claim]:
-    """True claims: one that names everything, and one for each relation."""
+    """True claims: one that names everything (or some, if the world is `partial`), and one for each relation."""
     nouns: dict[Noun, int] = {}
     for thing in dice.shuffled(scene.things):
         noun = noun_of(scene.world, thing)
         nouns[noun] = nouns.get(noun, 0) + 1
     everything = tuple(Noun(noun.shape, noun.colour, count=None if n == 1 else n) for noun, n in nouns.items())
+    if scene.world.partial and len(everything) > 1 and dice.chance(scene.world.partial):
+        everything = everything[: 1 + dice.below(len(everything) - 1)]
     two = [Claim((noun_of(scene.world, a, dice), noun_of(scene.world, b, dice)), name) for name, a, b in relations(scene)]
     return [Claim(everything), *(claim for claim in two if claim.nouns[0] != claim.nouns[1])]
 
@@ -155,7 +157,8 @@ def tell(scene: Scene, number: int = 0) -> tuple[Claim, str]:
 def caption(scene: Scene, number: int = 0) -> str:
     """A true caption; each number is another draw of what is said and how.
 
-    A scene of two or more things is told by a relation in half of the captions, else by all that is there.
+    A scene of two or more things is told by a relation in half of the captions, else by all that is there, or some of it if the
+    world is `partial`.
 
     >>> from tectum.data.worlds.scene import make_scene, pairs
     >>> scene = make_scene(pairs(), 0, 0)

@@ -28,6 +28,7 @@ class World:
                  there are new ones
     stacked      chance that a further thing is put on an earlier one, if "on" is among the relations
     overlap      largest share of a thing's box that nearer things' boxes hide
+    partial      chance that a caption without a relation names some of the things only, instead of all
     every        hold out each pair of the i-th colour and the j-th shape with (i + j) divisible by this; 0 holds out none
     part         "seen": no held-out pair occurs; "unseen": nothing else does; "all"
 
@@ -48,6 +49,7 @@ class World:
     repeats: float = 0.3
     stacked: float = 0.25
     overlap: float = 0.0
+    partial: float = 0.0
     every: int = 0
     part: Literal["all", "seen", "unseen"] = "all"
     combinations: tuple[tuple[str, str], ...] = field(init=False, repr=False, compare=False)
@@ -71,8 +73,10 @@ class World:
         fewest, most = self.things
         if not 1 <= fewest <= most:
             raise ConfigError(f"things of a world are fewest and most, 1 or more, not {self.things!r}")
-        if not (0 <= self.repeats <= 1 and 0 <= self.stacked <= 1 and 0 <= self.overlap < 1):
-            raise ConfigError("repeats and stacked of a world lie in 0 … 1, and overlap below 1")
+        if min(self.repeats, self.stacked, self.partial) < 0 or max(self.repeats, self.stacked, self.partial) > 1:
+            raise ConfigError("repeats, stacked and partial of a world are chances, 0 … 1")
+        if not 0 <= self.overlap < 1:
+            raise ConfigError(f"overlap of a world is a share below 1, not {self.overlap}")
         if self.every < 0 or self.part not in ("all", "seen", "unseen") or (self.part != "all" and self.every < 2):
             raise ConfigError(f"a part {self.part!r} of a world needs every = 2 or more, not {self.every}")
         largest = max(self.side(name) for name in self.sizes)
@@ -87,7 +91,9 @@ class World:
         if not kept:
             raise ConfigError(f"the part {self.part!r} of this world is empty: change every, the colours or the shapes")
         object.__setattr__(self, "combinations", kept)
-        object.__setattr__(self, "code", f"{zlib.crc32(repr(self).encode()):08x}")
+        # Worlds that are not partial keep the scenes that they had before there was this option.
+        options = repr(self) if self.partial else repr(self).replace(f", partial={self.partial!r}", "")
+        object.__setattr__(self, "code", f"{zlib.crc32(options.encode()):08x}")
 
     def side(self, size: str) -> int:
         """Side in pixels of the square that a thing of this size is cut from."""

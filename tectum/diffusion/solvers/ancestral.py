@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from tectum.diffusion.denoiser import Denoise, Estimating
-from tectum.diffusion.marginals import posterior
+from tectum.diffusion.marginals import Kernel, posterior
 from tectum.diffusion.noise import Noise
 from tectum.diffusion.process import Point
 from tectum.diffusion.scalars import Scalar, combine, spread, sqrt, where
 from tectum.diffusion.solvers.residual import unit
-from tectum.diffusion.solvers.state import Seen, State, evaluate
+from tectum.diffusion.solvers.state import Seen, State, evaluate, evaluate_once, taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,17 +52,19 @@ class Ancestral:
     def __call__(self, state: State, denoiser: Denoise, here: Point, there: Point) -> State:
         """The step."""
         kernel = posterior(here, there, self.eta)
+        if self.noise is None:
+            seen = evaluate_once(state, denoiser, here)
+            return State(_mean(kernel, seen), state.step + 1, (seen,))
         if self.learned:
             seen, share = _with_share(state, denoiser, here)
             low, high = self._variance(kernel.std, 0.0, there), self._variance(kernel.std, kernel.on_x0**2 * unit(here), there)
             std: Scalar = _between(low, high, share)
         else:
-            seen = evaluate(state, denoiser, here)
+            seen = evaluate_once(state, denoiser, here)
             wider = kernel.on_x0**2 * self.residual(here) if self.residual else 0.0
             std = sqrt(self._variance(kernel.std, wider, there))
-        x = combine((kernel.on_x, state.x), (kernel.on_x0, seen.x0))
-        if self.noise is not None:
-            x = x + spread(std, x) * self.noise(x, state.step, here, there)
+        x = _mean(kernel, seen)
+        x = x + spread(std, x) * self.noise(x, state.step, here, there)
         return State(x, state.step + 1, (seen,))
 
     @staticmethod
@@ -81,6 +83,11 @@ class Fresh:
         seen = evaluate(state, denoiser, here)
         x = combine((there.alpha, seen.x0), (there.sigma, self.noise(state.x, state.step, here, there)))
         return State(x, state.step + 1, (seen,))
+
+
+def _mean(kernel: Kernel, seen: Seen) -> Tensor:
+    own, share = taken(kernel.on_x0, seen)
+    return combine((kernel.on_x + own, seen.x), (share, seen.said))
 
 
 def _with_share(state: State, denoiser: object, here: Point) -> tuple[Seen, Tensor]:

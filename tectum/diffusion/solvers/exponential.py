@@ -8,6 +8,12 @@ eq. 8)
 in which all but D is exact. Here D is replaced by the polynomial in λ through the evaluations given, and that is
 integrated exactly. The stochastic equation has (1+η)λ for λ in the exponent, σ_t/σ_s e^{-ηh} before x_s, and noise of
 standard deviation σ_t √(1 - e^{-2ηh}).
+
+The same with ε for D is DPM-Solver (Lu et al. 2022, arXiv:2206.00927, prop. 3.1),
+
+    x_t = α_t/α_s x_s - α_t ∫ e^{-λ} ε dλ   from λ_s to λ_t,
+
+which is the equation above with signal and noise exchanged: α for σ and -λ for λ. So no coefficient is made twice.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from torch import Tensor
 
 from tectum.diffusion.process import Point
 from tectum.diffusion.scalars import Scalar, combine, divide, exp, finite, sqrt, where
-from tectum.diffusion.solvers.state import Seen
+from tectum.diffusion.solvers.state import Seen, surely, taken
 
 Rule = Literal["exact", "bh1", "bh2", "published"]
 """How the polynomial is integrated: "exact", or as others have it.
@@ -27,6 +33,9 @@ Rule = Literal["exact", "bh1", "bh2", "published"]
 With two evaluations they take h²/2 ("bh1") or h (1 - e^{-h})/2 ("bh2", also called midpoint) for the integral of the
 slope, which is of the same order. With three they take half the integral of the curvature ("published", which is "bh2" with
 two), and that loses one."""
+Of = Literal["x0", "epsilon"]
+"""What the polynomial goes through. That of x₀ is the better one where guidance is strong; that of ε has no end at the data, and
+no start in pure noise."""
 
 
 def advance(
@@ -37,11 +46,15 @@ def advance(
     *,
     eta: float = 0.0,
     rule: Rule = "exact",
+    of: Of = "x0",
     noise: Tensor | None = None,
 ) -> Tensor:
     """x at `there` from x at `here` and up to four evaluations, of which the first was made at `here`.
 
     Where the step has no end in λ (to the data, or from pure noise) or no length, the first evaluation alone is used.
+
+    Raises:
+        ValueError: if it is of ε and starts from pure noise.
 
     >>> import torch
     >>> from tectum.diffusion.schedules import edm
@@ -49,11 +62,43 @@ def advance(
     >>> advance(torch.ones(1), here, there, [Seen(here, torch.zeros(1), torch.ones(1))])
     tensor([0.5000])
     """
-    kept, weights = coefficients(here, there, [one.at for one in seen], eta, rule)
-    terms = [(kept, x), *((weight, one.x0) for weight, one in zip(weights, seen, strict=True))]
+    if of == "epsilon":
+        terms = _terms_of_noise(x, here, there, seen, eta, rule)
+    else:
+        kept, weights = coefficients(here, there, [one.at for one in seen], eta, rule)
+        terms = []
+        for weight, one in zip(weights, seen, strict=True):
+            own, share = taken(weight, one)
+            terms.append((share, one.said))
+            if one.x is x:
+                kept = kept + own
+            elif one.mix is not None:
+                terms.append((own, one.x))
+        terms.insert(0, (kept, x))
     if noise is not None:
-        terms.append((noise_std(here, there, eta), noise))
+        terms.append((noise_std(here, there, eta, of), noise))
     return combine(*terms)
+
+
+def _terms_of_noise(
+    x: Tensor, here: Point, there: Point, seen: Sequence[Seen], eta: float, rule: Rule
+) -> list[tuple[Scalar, Tensor]]:
+    """Of the polynomial through ε = (x - α x₀)/σ, without ever making an ε."""
+    if surely(here.alpha == 0):
+        raise ValueError("a solver of ε cannot start where there is no signal: leave that end of the grid out, or take one of x₀")
+    kept, weights = coefficients(_mirror(here), _mirror(there), [_mirror(one.at) for one in seen], rule=rule)
+    # The stochastic equation has (1+η) times the drift of ε; the last step, to the data, has no noise to make up for it.
+    drift = where(there.sigma == 0, 1.0, 1 + eta)
+    terms = [(kept, x)]
+    for weight, one in zip(weights, seen, strict=True):
+        share = divide(drift * weight, where(one.at.sigma == 0, 1.0, one.at.sigma))
+        own, on_said = taken(-share * one.at.alpha, one)
+        terms += [(share + own, one.x), (on_said, one.said)]
+    return terms
+
+
+def _mirror(at: Point) -> Point:
+    return Point(at.time, at.sigma, at.alpha)
 
 
 def coefficients(
@@ -62,7 +107,7 @@ def coefficients(
     """What x is multiplied with, and each of the evaluations."""
     kept = where(here.sigma == 0, 1.0, divide(there.sigma, here.sigma))
     if eta:
-        kept = kept * (kept * divide(here.alpha, there.alpha)) ** eta
+        kept = kept * (kept * _signal(here, there)) ** eta
     first = there.alpha - kept * here.alpha
     if len(nodes) == 1:
         return kept, [first]
@@ -72,19 +117,39 @@ def coefficients(
     h = where(usable, h, 1.0)
     # Places of the other evaluations, the newest first. One at pure noise is infinitely far, and its weight 0.
     places = [where(usable, speed * (node.lam - here.lam), -float(i)) for i, node in enumerate(nodes[1:], start=1)]
-    moments = _moments(h, len(nodes))
-    weights: list[Scalar] = [first, *[0.0] * len(places)]
-    for order, integral in enumerate(_newton(moments, places, h, rule), start=1):
-        shared = where(usable, there.alpha * integral, 0.0)
-        for i in range(order + 1):
-            weights[i] = weights[i] + divide(shared, _product(i, order, [0.0, *places]))
-    return kept, weights
+    integrals = [where(usable, there.alpha * integral, 0.0) for integral in newton(_moments(h, len(nodes)), places, h, rule)]
+    return kept, through(first, integrals, places)
 
 
-def noise_std(here: Point, there: Point, eta: float) -> Scalar:
-    """σ_t √(1 - e^{-2ηh})."""
-    ratio = where(here.sigma == 0, 1.0, divide(there.sigma, here.sigma)) * divide(here.alpha, there.alpha)
+def through(first: Scalar, integrals: Sequence[Scalar], places: Sequence[Scalar]) -> list[Scalar]:
+    """Weights of values at 0 and at the places, from the integrals that their divided differences are multiplied with."""
+    weights: list[Scalar] = [first]
+    nodes: list[Scalar] = [0.0]
+    products: list[Scalar] = [1.0]  # for each node Π (p_i - p_j) over the others so far
+    for integral, place in zip(integrals, places, strict=True):
+        own: Scalar = 1.0
+        for i, node in enumerate(nodes):
+            own = own * (place - node)
+            products[i] = products[i] * (node - place)
+            weights[i] = weights[i] + divide(integral, products[i])
+        nodes.append(place)
+        products.append(own)
+        weights.append(divide(integral, own))
+    return weights
+
+
+def noise_std(here: Point, there: Point, eta: float, of: Of = "x0") -> Scalar:
+    """σ_t √(1 - e^{-2ηh}); of ε σ_t √(η (e^{2h} - 1)), but 0 at the data."""
+    if of == "epsilon":
+        gain = (there.alpha * divide(here.sigma, here.alpha)) ** 2 - there.sigma**2
+        return where(there.sigma == 0, 0.0, sqrt(eta * gain))
+    ratio = where(here.sigma == 0, 1.0, divide(there.sigma, here.sigma)) * _signal(here, there)
     return there.sigma * sqrt(1 - ratio ** (2 * eta))
+
+
+def _signal(here: Point, there: Point) -> Scalar:
+    """α_s/α_t; 1 for a step that stays in pure noise."""
+    return where(there.alpha == 0, 1.0, divide(here.alpha, there.alpha))
 
 
 def _moments(h: Scalar, count: int) -> list[Scalar]:
@@ -95,9 +160,12 @@ def _moments(h: Scalar, count: int) -> list[Scalar]:
     return moments
 
 
-def _newton(m: list[Scalar], places: list[Scalar], h: Scalar, rule: Rule) -> list[Scalar]:
-    """∫ e^{-(h-τ)} τ (τ - p₁) … (τ - p_{k-1}) dτ for k = 1, 2, …: what Newton's divided differences are multiplied with."""
-    integrals = [m[1]]
+def newton(m: list[Scalar], places: list[Scalar], h: Scalar, rule: Rule = "exact") -> list[Scalar]:
+    """∫ w(τ) τ (τ - p₁) … (τ - p_{k-1}) dτ for k = 1, 2, …, from m_k = ∫ w(τ) τᵏ dτ; the rules are for w = e^{-(h-τ)}.
+
+    It is what Newton's divided differences are multiplied with.
+    """
+    integrals = [m[1]] if places else []
     if len(places) == 1 and rule != "exact":
         integrals = [h**2 / 2 if rule == "bh1" else m[0] * h / 2]
     if len(places) > 1:
@@ -105,12 +173,3 @@ def _newton(m: list[Scalar], places: list[Scalar], h: Scalar, rule: Rule) -> lis
     if len(places) > 2:
         integrals.append(m[3] - (places[0] + places[1]) * m[2] + places[0] * places[1] * m[1])
     return integrals
-
-
-def _product(i: int, order: int, places: list[Scalar]) -> Scalar:
-    """Π (p_i - p_j) over the other j ≤ order."""
-    product: Scalar = 1.0
-    for j in range(order + 1):
-        if j != i:
-            product = product * (places[i] - places[j])
-    return product

@@ -6,6 +6,7 @@
     Multistep(3)                               of third order
     Multistep(3, rule="published")             DPM-Solver++(3M) as it is shipped everywhere, of second order
     Multistep(2, rule="bh2", eta=1, noise=…)   SDE-DPM-Solver++(2M)
+    Multistep(2, of="epsilon")                 DPM-Solver(2M), and DEIS in log ρ (Zhang & Chen 2022, arXiv:2204.13902)
 
 The published third-order step takes a divided difference for a second derivative, and so misses a factor of 2. With few steps
 it may still be the better one: its error is another, not always a larger one.
@@ -18,8 +19,8 @@ from dataclasses import dataclass
 from tectum.diffusion.denoiser import Denoise
 from tectum.diffusion.noise import Noise
 from tectum.diffusion.process import Point
-from tectum.diffusion.solvers.exponential import Rule, advance
-from tectum.diffusion.solvers.state import State, Step, evaluate
+from tectum.diffusion.solvers.exponential import Of, Rule, advance
+from tectum.diffusion.solvers.state import State, Step, evaluate_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,7 @@ class Multistep:
 
     order: int = 2
     rule: Rule = "exact"
+    of: Of = "x0"
     eta: float = 0.0
     """0 for the probability-flow equation, 1 for the reverse of the process itself."""
     noise: Noise | None = None
@@ -57,6 +59,7 @@ class Multistep:
         if self.warmup and len(state.past) < self.order - 1:
             begun = self.warmup(state, denoiser, here, there)
             return begun._replace(past=(begun.past[0], *state.past))
-        past = (evaluate(state, denoiser, here), *state.past)[: self.order]
+        past = (evaluate_once(state, denoiser, here), *state.past)[: self.order]
         noise = self.noise(state.x, state.step, here, there) if self.noise else None
-        return State(advance(state.x, here, there, past, eta=self.eta, rule=self.rule, noise=noise), state.step + 1, past)
+        x = advance(state.x, here, there, past, eta=self.eta, rule=self.rule, of=self.of, noise=noise)
+        return State(x, state.step + 1, past)

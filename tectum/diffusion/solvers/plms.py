@@ -15,7 +15,7 @@ from tectum.diffusion.process import Point
 from tectum.diffusion.scalars import combine, divide, where
 from tectum.diffusion.solvers.state import Seen, State, evaluate, surely
 
-_WEIGHTS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+WEIGHTS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PLMS:
         if surely(here.alpha == 0):
             raise ValueError("PLMS cannot start where there is no signal: leave that end of the grid out")
         past = (evaluate(state, denoiser, here), *state.past)[: self.order]
-        noise = combine(*((weight, _noise(one)) for weight, one in zip(_WEIGHTS[len(past) - 1], past, strict=True)))
+        noise = combine(*((weight, _noise(one)) for weight, one in zip(WEIGHTS[len(past) - 1], past, strict=True)))
         if self.order > 1 and not state.past and not surely(there.sigma == 0):
             trial = _ddim(state.x, noise, here, there)
             usable = there.sigma != 0

@@ -15,7 +15,7 @@ from tectum.diffusion.denoiser import Denoise
 from tectum.diffusion.noise import Noise
 from tectum.diffusion.process import Point, Process
 from tectum.diffusion.scalars import combine, divide, log, sqrt, where
-from tectum.diffusion.solvers.state import State, Step, evaluate, surely
+from tectum.diffusion.solvers.state import State, Step, evaluate_once, surely, taken
 
 Form = Literal["noise", "flow"]
 
@@ -46,9 +46,10 @@ class Heun:
         """
         if self.form == "noise" and surely(here.alpha == 0):
             raise ValueError("Heun in the form 'noise' cannot start where there is no signal: take Heun('flow')")
-        seen = evaluate(state, denoiser, here)
+        seen = evaluate_once(state, denoiser, here)
         ratio = where(here.sigma == 0, 1.0, divide(there.sigma, here.sigma))
-        euler = combine((ratio, state.x), (there.alpha - ratio * here.alpha, seen.x0))
+        own, share = taken(there.alpha - ratio * here.alpha, seen)
+        euler = combine((ratio + own, state.x), (share, seen.said))
         if surely(there.sigma == 0):
             return State(euler, state.step + 1, (seen,))
         w = 1.0 if self.form == "flow" else 0.0
@@ -56,12 +57,10 @@ class Heun:
         moving = there.sigma != 0
         half = where(moving, (there.sigma - k_there * divide(here.sigma, k)) / 2, 0.0)  # of k_there (c_there - c)
         at_end, at_start = (where(moving, divide(half, sigma), 0.0) for sigma in (there.sigma, here.sigma))
-        x = combine(
-            (1 + at_end, euler),
-            (-at_end * k_there, denoiser(euler, there)),
-            (-at_start, state.x),
-            (at_start * k, seen.x0),
-        )
+        after = evaluate_once(State(euler), denoiser, there)
+        on_euler, on_after = taken(-at_end * k_there, after)
+        own, share = taken(at_start * k, seen)
+        x = combine((1 + at_end + on_euler, euler), (on_after, after.said), (own - at_start, state.x), (share, seen.said))
         return State(x, state.step + 1, (seen,))
 
 

@@ -14,18 +14,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tectum.diffusion.denoiser import Denoise
+from tectum.diffusion.denoiser import Affine, Denoise
+from tectum.diffusion.predictions import Mix
 from tectum.diffusion.process import Point
+from tectum.diffusion.scalars import Scalar, combine
 
 
 class Seen(NamedTuple):
     """One evaluation of the denoiser."""
 
     at: Point
-    x0: Tensor
-    """What it said, [n, …]: a preview of the sample."""
+    said: Tensor
+    """x₀, or a network's own prediction, [n, …]."""
     x: Tensor
     """The sample there, [n, …]."""
+    mix: Mix | None = None
+    """(c, d) with x₀ = c x + d said; None if x₀ was said."""
+
+    @property
+    def x0(self) -> Tensor:
+        """What the denoiser takes for the data, [n, …]: a preview of the sample."""
+        return self.said if self.mix is None else combine((self.mix.second, self.said), (self.mix.first, self.x))
 
 
 class State(NamedTuple):
@@ -37,6 +46,8 @@ class State(NamedTuple):
     """Steps taken so far: what noise is keyed by. A tensor in a compiled loop."""
     past: tuple[Seen, ...] = ()
     """Evaluations, the newest first, as many as the solver has a use for and at least one."""
+    memory: Tensor | None = None
+    """Of a denoiser that remembers, [n, …]; `Remembering` carries it."""
 
 
 Step = Callable[[State, Denoise, Point, Point], State]
@@ -66,6 +77,17 @@ def sample(step: Step, denoiser: Denoise, x: Tensor | State, grid: Sequence[Poin
 def evaluate(state: State, denoiser: Denoise, here: Point) -> Seen:
     """The denoiser where the state stands."""
     return Seen(here, denoiser(state.x, here), state.x)
+
+
+def evaluate_once(state: State, denoiser: Denoise, here: Point) -> Seen:
+    """The same for steps that are sums: x₀ is not made of a network's prediction, unless somebody looks at it."""
+    said, mix = denoiser.said(state.x, here) if isinstance(denoiser, Affine) else (denoiser(state.x, here), None)
+    return Seen(here, said, state.x, mix)
+
+
+def taken(weight: Scalar, seen: Seen) -> tuple[Scalar, Scalar]:
+    """weight · x₀ as multiples of `seen.x` and of `seen.said`."""
+    return (0.0, weight) if seen.mix is None else (weight * seen.mix.first, weight * seen.mix.second)
 
 
 def surely(condition: bool | Tensor) -> bool:

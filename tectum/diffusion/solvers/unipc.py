@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from tectum.diffusion.denoiser import Denoise
 from tectum.diffusion.process import Point
-from tectum.diffusion.solvers.exponential import Rule, advance
+from tectum.diffusion.scalars import combine, divide
+from tectum.diffusion.solvers.exponential import Of, Rule, advance
 from tectum.diffusion.solvers.state import Seen, State
 
 
@@ -30,6 +31,7 @@ class UniPC:
     order: int = 2
     rule: Rule = "bh2"
     """The B(h) of the paper: it matters where the polynomial is a line, in predictions of order 2 and corrections of order 1."""
+    of: Of = "x0"
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
@@ -40,6 +42,9 @@ class UniPC:
         x0, x = denoiser(state.x, here), state.x
         if state.past:
             before, *older = state.past
-            x = advance(before.x, before.at, here, [before, Seen(here, x0, x), *older], rule=self.rule)
+            corrected = advance(before.x, before.at, here, [before, Seen(here, x0, x), *older], rule=self.rule, of=self.of)
+            if self.of == "epsilon":  # what was said is ε, and holds for the corrected sample too
+                x0 = combine((1.0, x0), (divide(1.0, here.alpha), corrected), (-divide(1.0, here.alpha), x))
+            x = corrected
         past = (Seen(here, x0, x), *state.past)[: self.order]
-        return State(advance(x, here, there, past, rule=self.rule), state.step + 1, past)
+        return State(advance(x, here, there, past, rule=self.rule, of=self.of), state.step + 1, past)

@@ -1,0 +1,1 @@
+"""The layouts of Hugging Face diffusers: networks, schedulers and whole folders, both ways."""

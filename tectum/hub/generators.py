@@ -1,0 +1,107 @@
+"""A text-to-image model on disk: config.json, model.safetensors and the tokenizer's files; no pickle.
+
+Pictures are in -1 … 1 for the network and 8-bit for everyone else, and of the size that config.json says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tectum.errors import CheckpointError, ConfigError
+from tectum.hub.files import read_json, read_tensors, whole_folder, write_json, write_tensors
+from tectum.media.text import Tokenizer
+from tectum.models.encoders import TextConfig
+from tectum.models.text_to_image import TextToImage, TextToImageConfig
+from tectum.nn.autoencoder import AutoencoderConfig
+from tectum.nn.conditions import ConditionConfig
+from tectum.nn.dit import DiTConfig
+from tectum.nn.unet_config import Attend, Level, UNetConfig
+
+FORMAT = 1
+TYPE = "text_to_image"
+
+
+def save_text_to_image(model: TextToImage, folder: str | Path, *, dtype: torch.dtype = torch.float16) -> None:
+    """Write a model beside its final place and rename it there; other files of an existing folder are kept.
+
+    Args:
+        model: what is written.
+        folder: where to; its parent is made.
+        dtype: what floating-point weights are stored as.
+    """
+    with whole_folder(Path(folder)) as beside:
+        described = {"format": FORMAT, "type": TYPE, **dataclasses.asdict(model.config)}
+        write_json(beside / "config.json", described)
+        write_tensors(beside / "model.safetensors", model.state_dict(), dtype)
+        model.tokenizer.save(beside)
+
+
+def load_text_to_image(name_or_folder: str | Path) -> TextToImage:
+    """Open a model: the name of a shipped one, or a folder. Every weight is used, none is missing.
+
+    Raises:
+        CheckpointError: if there is none, or the folder is no such model, incomplete, or contradicts itself.
+
+    >>> load_text_to_image("nowhere")
+    Traceback (most recent call last):
+        ...
+    tectum.errors.CheckpointError: there is no text-to-image model or folder named 'nowhere': ...
+    """
+    from tectum.hub.names import available
+
+    folder = Path(name_or_folder)
+    if not folder.is_dir():
+        names = {info.name: info.path for info in available() if info.kind == TYPE}
+        if str(name_or_folder) not in names:
+            raise CheckpointError(
+                f"there is no text-to-image model or folder named {str(name_or_folder)!r}: `tectum models` lists what is at hand"
+            )
+        folder = names[str(name_or_folder)]
+    path = folder / "config.json"
+    described = read_json(path)
+    if (described.get("type"), described.get("format")) != (TYPE, FORMAT):
+        raise CheckpointError(
+            f"{path} says type {described.get('type')!r}, format {described.get('format')!r}, where {TYPE!r}, format {FORMAT} is "
+            "needed: give the folder of a text-to-image model that this version wrote"
+        )
+    try:
+        model = TextToImage(_config(described), Tokenizer.load(folder))
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{path} does not describe a text-to-image model ({error!r}): restore the file") from error
+    if model.tokenizer.vocab_size != model.config.text.vocab_size:
+        raise CheckpointError(
+            f"{folder} has a tokenizer of {model.tokenizer.vocab_size} tokens and weights for {model.config.text.vocab_size}: "
+            "restore its files from one place"
+        )
+    try:
+        model.load_state_dict(read_tensors(folder / "model.safetensors"))
+    except RuntimeError as error:
+        what = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{folder / 'model.safetensors'} does not fit {path}: {what}") from error
+    return model.eval()
+
+
+def _config(described: dict[str, Any]) -> TextToImageConfig:
+    values = {key: value for key, value in described.items() if key not in ("format", "type")}
+    # JSON has lists where the configuration has tuples.
+    coded: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values["autoencoder"].items()
+    }
+    parts = {"text": TextConfig(**values["text"]), "autoencoder": AutoencoderConfig(**coded)}
+    return TextToImageConfig(**{**values, **parts, "denoiser": _denoiser(values["denoiser"])})
+
+
+def _denoiser(values: dict[str, Any]) -> DiTConfig | UNetConfig:
+    told = ConditionConfig(**values["told"])
+    if "levels" not in values:
+        return DiTConfig(**{**values, "told": told})
+    levels = tuple(Level(**{**level, "attend": _attend(level["attend"])}) for level in values["levels"])
+    return UNetConfig(**{**values, "told": told, "levels": levels, "middle": _attend(values["middle"])})
+
+
+def _attend(values: dict[str, Any] | None) -> Attend | None:
+    return None if values is None else Attend(**values)
