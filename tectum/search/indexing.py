@@ -35,14 +35,14 @@ class IndexConfig:
 
     Attributes:
         workers: threads that read and decode.
-        ahead: files read before the model asks for them.
+        ahead: files read before the model asks for them; while it is busy with one batch, the next two come in.
         encode_batch: items that go through the model together.
         write_rows: rows or files after which a batch is written.
         write_seconds: seconds after which a batch is written, however small.
     """
 
     workers: int = min(4, os.cpu_count() or 1)
-    ahead: int = 64
+    ahead: int = 192
     encode_batch: int = 64
     write_rows: int = 512
     write_seconds: float = 15.0
