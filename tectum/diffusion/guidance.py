@@ -253,11 +253,10 @@ class Within:
 
 
 @dataclass(frozen=True, eq=False)
-class Clamped:
-    """x₀ cut off at ± a limit."""
+class _Limited:
+    """A denoiser whose x₀ is kept to its range."""
 
     denoiser: Denoise
-    limit: float = 1.0
 
     def __call__(self, x: Tensor, at: Point) -> Tensor:
         """x₀."""
@@ -274,11 +273,21 @@ class Clamped:
         return self._limited(x0), memory
 
     def _limited(self, x0: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Clamped(_Limited):
+    """x₀ cut off at ± a limit."""
+
+    limit: float = 1.0
+
+    def _limited(self, x0: Tensor) -> Tensor:
         return x0.clamp(-self.limit, self.limit)
 
 
 @dataclass(frozen=True, eq=False)
-class Thresholded:
+class Thresholded(_Limited):
     """Dynamic thresholding (Saharia et al. 2022, arXiv:2205.11487, §2.3): x₀ cut off at a quantile of its sizes and scaled to 1.
 
     >>> from tectum.diffusion.schedules import edm
@@ -287,24 +296,9 @@ class Thresholded:
             [ 0.5000,  0.1000]])
     """
 
-    denoiser: Denoise
     quantile: float = 0.995
     ceiling: float = float("inf")
     """The quantile counts as no more than this."""
-
-    def __call__(self, x: Tensor, at: Point) -> Tensor:
-        """x₀."""
-        return self._limited(self.denoiser(x, at))
-
-    def estimate(self, x: Tensor, at: Point) -> Estimate:
-        """x₀, and the learned variance of the denoiser."""
-        said = estimate(self.denoiser, x, at)
-        return Estimate(self._limited(said.x0), said.share)
-
-    def recall(self, x: Tensor, at: Point, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """x₀, and the new memory."""
-        x0, memory = recall(self.denoiser, x, at, memory)
-        return self._limited(x0), memory
 
     def _limited(self, x0: Tensor) -> Tensor:
         limit = x0.flatten(1).abs().quantile(self.quantile, dim=1).clamp(1.0, self.ceiling)
