@@ -1,7 +1,8 @@
-"""tectum info: what a library, a model folder or a media file holds, or what this installation can do."""
+"""tectum info: what a library, a model folder, a folder of diffusers or a media file holds, or what this installation can do."""
 
 from __future__ import annotations
 
+import math
 import platform
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,11 @@ import typer
 from tectum import __version__
 from tectum.cli.output import megabytes, print_facts, print_json
 from tectum.errors import ConfigError
+
+CORRECTIONS = "changed from diffusers"
+"""What facts about corrections begin with; each is a share of the standard deviation of what is made."""
+STEPS = (20, 30, 50)
+"""For how many steps the corrections of a scheduler are told."""
 
 
 def info(
@@ -25,6 +31,7 @@ def info(
     \b
     tectum info my.tectum
     tectum info holiday.jpg
+    tectum info stable-diffusion-v1-5
     """
     if path is None:
         facts = _installation()
@@ -32,6 +39,8 @@ def info(
         raise ConfigError(f"there is no {path}: give a library, a model folder or a media file")
     elif path.is_file():
         facts = _file(path)
+    elif (path / "model_index.json").exists():
+        facts = _pipeline(path)
     elif (path / "config.json").exists():
         facts = _model(path)
     else:
@@ -78,6 +87,39 @@ def _model(path: Path) -> dict[str, Any]:
     }
 
 
+def _pipeline(path: Path) -> dict[str, Any]:
+    """A folder of diffusers: what is in it, and how far its pictures here are from those made there of the same noise."""
+    from tectum.hub.diffusers.described import describe, network_change, scheduler_changes
+
+    found = describe(path)
+    facts: dict[str, Any] = {"pipeline": found.kind, "makes pictures": "yes" if found.read else "no, its parts load one by one"}
+    for name, part in found.parts.items():
+        facts[name] = f"{part.kind}, {part.parameters:,} parameters" if part.parameters else part.kind
+    facts["bytes"] = sum(part.bytes for part in found.parts.values())
+    if "scheduler" in found.parts:
+        try:
+            for steps in STEPS:
+                changes = scheduler_changes(path, steps)
+                sizes = {"all": changes.all, **changes.each} if changes.each else {}
+                facts[f"{CORRECTIONS} at {steps} steps"] = {name: _finite(size) for name, size in sizes.items()}
+        except ConfigError as error:
+            facts[CORRECTIONS] = str(error)
+    if (change := network_change(path)) is not None:
+        facts[f"{CORRECTIONS} in the network"] = {"all": _finite(change), "times": _finite(change)}
+    return facts
+
+
+def _finite(size: float) -> float | None:
+    """JSON knows no infinity, which is how far one is from diffusers where that fails."""
+    return size if math.isfinite(size) else None
+
+
+def _corrections(sizes: dict[str, float | None]) -> str:
+    told = {name: "from failing" if size is None else f"{100 * size:.2g} %" for name, size in sizes.items()}
+    each = ", ".join(f"{name} {size}" for name, size in told.items() if name != "all")
+    return f"{told['all']} of the contrast: {each}" if told else "nothing"
+
+
 def _file(path: Path) -> dict[str, Any]:
     from tectum.media.kinds import sniff
 
@@ -105,6 +147,8 @@ def _told(name: str, value: Any) -> str:
         return megabytes(value)
     if name == "pixels":
         return " × ".join(map(str, value))
+    if isinstance(value, dict) and name.startswith(CORRECTIONS):
+        return _corrections(value)
     if isinstance(value, dict):
         return ", ".join(f"{count:,} {key}" for key, count in value.items()) or "none"
     if isinstance(value, list | tuple):

@@ -42,9 +42,14 @@ class ClipTextConfig:
 
 
 class ClipText(nn.Module):
-    """Token ids [n, s] to vectors [n, dim], not normalised; `eos` is the id of the end token."""
+    """Token ids [n, s] to vectors [n, dim], not normalised; `eos` is the id of the end token.
 
-    def __init__(self, config: ClipTextConfig, dim: int, eos: int) -> None:
+    With no `dim` there is no head, and the vectors have the width of the Transformer.
+    """
+
+    head: nn.Module
+
+    def __init__(self, config: ClipTextConfig, dim: int | None, eos: int) -> None:
         super().__init__()
         self.config = config
         self.eos = eos
@@ -60,7 +65,7 @@ class ClipText(nn.Module):
             eps=config.eps,
             causal=config.pool != "last",
         )
-        self.head = nn.Linear(config.width, dim, bias=config.pool == "last")
+        self.head = nn.Identity() if dim is None else nn.Linear(config.width, dim, bias=config.pool == "last")
 
     def forward(self, ids: Tensor) -> Tensor:
         """[n, s] to [n, dim]; s is at most the context.
@@ -68,7 +73,7 @@ class ClipText(nn.Module):
         Raises:
             ValueError: if a row lacks the end token that "eos" pools at.
         """
-        x, places = self.tokens(ids) + self.positions[: ids.shape[1]], self._places(ids)
+        x, places = self._embedded(ids), self._places(ids)
         if self.config.pool == "last":
             return self.head(self.transformer(x, at=places)[:, 0])
 
@@ -77,6 +82,23 @@ class ClipText(nn.Module):
 
         # What stands after the pooled token is never seen, so it is not computed either.
         return self.head(by_length(encode, places + 1, group=16))
+
+    def states(self, ids: Tensor, *, skip: int = 0, normed: bool = True) -> Tensor:
+        """All tokens [n, s, width], padding too, as they are before the last `skip` blocks, and whether after the last norm.
+
+        Raises:
+            ConfigError: if there are not so many blocks.
+        """
+        blocks = self.transformer.blocks
+        if not 0 <= skip <= len(blocks):
+            raise ConfigError(f"{skip} blocks of a text Transformer of {len(blocks)} cannot be skipped: give 0 to {len(blocks)}")
+        x = self._embedded(ids)
+        for block in blocks[: len(blocks) - skip]:
+            x = block(x, None, self.transformer.causal)
+        return self.transformer.norm(x) if normed else x
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        return self.tokens(ids) + self.positions[: ids.shape[1]]
 
     def _places(self, ids: Tensor) -> Tensor:
         """Which token of each row is pooled, [n]."""

@@ -21,7 +21,7 @@ from tectum.models.towers import SoundTowerConfig, TextTower, TextTowerConfig, T
 from tectum.nn.activation import Activation
 from tectum.nn.swin import relative_places
 
-_TEXT_DEFAULTS = {
+TEXT_DEFAULTS = {
     "vocab_size": 50265, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
     "hidden_act": "gelu", "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-12, "pad_token_id": 1,
 }  # fmt: skip
@@ -94,7 +94,7 @@ def load(folder: Path, config: Mapping[str, Any], activation: Activation | None)
         CheckpointError: if the model is a fused one, or the folder is incomplete, contradicts itself, or asks for what is not
             known here.
     """
-    text, sound = section(config, "text_config", _TEXT_DEFAULTS), section(config, "audio_config", _SOUND_DEFAULTS)
+    text, sound = section(config, "text_config", TEXT_DEFAULTS), section(config, "audio_config", _SOUND_DEFAULTS)
     where = folder / "config.json"
     head = activation_of({"projection_hidden_act": "relu", **config}, "projection_hidden_act", where, None)
     grid, words = _htsat(sound, head, where, activation), _roberta(text, head, where, activation)

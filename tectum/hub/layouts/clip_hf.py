@@ -21,7 +21,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu", "silu": "silu",
     "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "swish": "silu",
 }  # fmt: skip
-_TEXT_DEFAULTS = {
+TEXT_DEFAULTS = {
     "vocab_size": 49408, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8,
     "max_position_embeddings": 77, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "eos_token_id": 49407,
 }  # fmt: skip
@@ -74,7 +74,7 @@ def load(folder: Path, config: Mapping[str, Any], activation: Activation | None)
     Raises:
         CheckpointError: if the folder is incomplete, contradicts itself, or asks for what is not known here.
     """
-    text, vision = section(config, "text_config", _TEXT_DEFAULTS), section(config, "vision_config", _VISION_DEFAULTS)
+    text, vision = section(config, "text_config", TEXT_DEFAULTS), section(config, "vision_config", _VISION_DEFAULTS)
     where = folder / "config.json"
     tokenizer = read_tokenizer(folder, whole(text, "max_position_embeddings", where), pads=False)
     # Before transformers 4.31 every CLIP said 2, which was not its end token: where it says so the highest id is pooled.

@@ -15,7 +15,7 @@ from tectum.hub.tokens import read_tokenizer
 from tectum.models.space import Space
 from tectum.nn.activation import Activation
 
-_TEXT_DEFAULTS = {
+TEXT_DEFAULTS = {
     "vocab_size": 32000, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
     "max_position_embeddings": 64, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6,
 }  # fmt: skip
@@ -52,7 +52,7 @@ def load(folder: Path, config: Mapping[str, Any], activation: Activation | None)
     Raises:
         CheckpointError: if the folder is incomplete, contradicts itself, or asks for what is not known here.
     """
-    text, vision = section(config, "text_config", _TEXT_DEFAULTS), section(config, "vision_config", _VISION_DEFAULTS)
+    text, vision = section(config, "text_config", TEXT_DEFAULTS), section(config, "vision_config", _VISION_DEFAULTS)
     where = folder / "config.json"
     parts = TwoTowers(
         dim=whole({"projection_size": text["hidden_size"], **_said(text)}, "projection_size", where),
