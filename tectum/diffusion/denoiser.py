@@ -6,6 +6,7 @@ package knows what a network predicts.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -35,12 +36,12 @@ class Estimate(NamedTuple):
     """[n, …] in 0 … 1: 0 the posterior's variance, 1 that of unit data (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 15)."""
 
 
-class Affine:
+class Affine(ABC):
     """A denoiser whose x₀ is a mix of x and what a network said: a step of first order goes from both to the next x at once."""
 
+    @abstractmethod
     def said(self, x: Tensor, at: Point) -> tuple[Tensor, Mix | None]:
         """(value, (c, d)) with x₀ = c x + d value, or x₀ itself and None."""
-        raise NotImplementedError
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ A model whose guidance is distilled takes its weight as a condition: Given(denoi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -253,7 +254,7 @@ class Within:
 
 
 @dataclass(frozen=True, eq=False)
-class _Limited:
+class _Limited(ABC):
     """A denoiser whose x₀ is kept to its range."""
 
     denoiser: Denoise
@@ -272,8 +273,8 @@ class _Limited:
         x0, memory = recall(self.denoiser, x, at, memory)
         return self._limited(x0), memory
 
-    def _limited(self, x0: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _limited(self, x0: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)

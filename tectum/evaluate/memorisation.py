@@ -24,14 +24,14 @@ class Memorisation:
     """What `memorisation` found; all arrays are in the order of `ids`.
 
     Attributes:
-        ids: of the generated items. neighbours: for each, the ids of its nearest training items, the nearest first.
-        distances: to them [n, k]. ratio: distance to the nearest over the median of the null distances [n]; 0 is an exact
-        copy, 1 is typical of an unseen item. p: for each, the share of null items that come as near, (1 + count) / (1 +
-        null items): the chance that an unseen real item
-            is this near to the training set [n].
-        copying: the mean share of null items that are farther away than a generated one, ties counted half: ½ if the
-        generated items
-            are as new as unseen real ones, near 1 if they are copies, below ½ if they lie away from the data.
+        ids: of the generated items.
+        neighbours: for each, the ids of its nearest training items, the nearest first.
+        distances: to them [n, k].
+        ratio: distance to the nearest over the median of the null distances [n]: 0 is an exact copy, 1 typical of an unseen item.
+        p: for each, the share of null items that come as near, (1 + count) / (1 + null items): the chance that an unseen real
+            item is this near to the training set [n].
+        copying: the mean share of null items that are farther away than a generated one, ties counted half: ½ if the generated
+            items are as new as unseen real ones, near 1 if they are copies, below ½ if they lie away from the data.
     """
 
     ids: tuple[str, ...]

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 
 from tectum.errors import CheckpointError, ConfigError
+from tectum.hub.diffusers.pipelines import load as load_diffusers
 from tectum.hub.files import read_json, read_tensors, whole_folder, write_json, write_tensors
 from tectum.media.text import Tokenizer
 from tectum.models.encoders import TextConfig
+from tectum.models.latent_diffusion import LatentDiffusion
 from tectum.models.text_to_image import TextToImage, TextToImageConfig
 from tectum.nn.autoencoder import AutoencoderConfig
 from tectum.nn.conditions import ConditionConfig
@@ -37,7 +39,17 @@ def save_text_to_image(model: TextToImage, folder: str | Path, *, dtype: torch.d
         described = {"format": FORMAT, "type": TYPE, **dataclasses.asdict(model.config)}
         write_json(beside / "config.json", described)
         write_tensors(beside / "model.safetensors", model.state_dict(), dtype)
-        model.tokenizer.save(beside)
+        model.prompts.tokenizer.save(beside)
+
+
+def load_painter(name_or_folder: str | Path) -> LatentDiffusion:
+    """Open what makes pictures: one of ours as `load_text_to_image`, or a folder of diffusers with a model_index.json.
+
+    Raises:
+        CheckpointError, ConfigError: as `load_text_to_image` and `tectum.hub.diffusers.pipelines.load`.
+    """
+    foreign = (Path(name_or_folder) / "model_index.json").is_file()
+    return load_diffusers(name_or_folder) if foreign else load_text_to_image(name_or_folder)
 
 
 def load_text_to_image(name_or_folder: str | Path) -> TextToImage:
@@ -72,9 +84,10 @@ def load_text_to_image(name_or_folder: str | Path) -> TextToImage:
         model = TextToImage(_config(described), Tokenizer.load(folder))
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{path} does not describe a text-to-image model ({error!r}): restore the file") from error
-    if model.tokenizer.vocab_size != model.config.text.vocab_size:
+    tokens = model.prompts.tokenizer.vocab_size
+    if tokens != model.config.text.vocab_size:
         raise CheckpointError(
-            f"{folder} has a tokenizer of {model.tokenizer.vocab_size} tokens and weights for {model.config.text.vocab_size}: "
+            f"{folder} has a tokenizer of {tokens} tokens and weights for {model.config.text.vocab_size}: "
             "restore its files from one place"
         )
     try:

@@ -33,17 +33,7 @@ def read_pictures(folder: Path, family: str) -> ImageSpec:
     Raises:
         CheckpointError: if neither file is there, or what it asks for is not known here.
     """
-    path = folder / "preprocessor_config.json"
-    if path.exists():
-        said = read_json(path)
-    else:
-        path = folder / "processor_config.json"
-        said = read_json(path).get("image_processor", {}) if path.exists() else {}
-        if not said:
-            raise CheckpointError(
-                f"{folder} has no preprocessor_config.json: size, filter, mean and std of the pictures cannot be known from the "
-                "weights; fetch that file too"
-            )
+    path, said = read_processor(folder, "image_processor", "size, filter, mean and std of the pictures")
     name = str(said.get("image_processor_type") or said.get("feature_extractor_type") or f"{family}ImageProcessor")
     defaults = _CLASSES.get(name.removesuffix("Fast").removesuffix("ImageProcessor").removesuffix("FeatureExtractor"))
     if defaults is None:
@@ -52,6 +42,20 @@ def read_pictures(folder: Path, family: str) -> ImageSpec:
         return _spec({**defaults, **{key: value for key, value in said.items() if value is not None}})
     except (AttributeError, ConfigError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} asks for pictures that are not known here: {error}") from error
+
+
+def read_processor(folder: Path, part: str, what: str) -> tuple[Path, dict[str, Any]]:
+    """The path of preprocessor_config.json and what it says, or else those of the `part` of processor_config.json.
+
+    Raises:
+        CheckpointError: if neither is there, so that `what` cannot be known.
+    """
+    first, second = folder / "preprocessor_config.json", folder / "processor_config.json"
+    if first.exists():
+        return first, read_json(first)
+    if second.exists() and (said := read_json(second).get(part)):
+        return second, said
+    raise CheckpointError(f"{folder} has no {first.name}: {what} cannot be known from the weights; fetch that file too")
 
 
 def _spec(values: Mapping[str, Any]) -> ImageSpec:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tectum.errors import CheckpointError, ConfigError
-from tectum.hub.files import read_json
+from tectum.hub.pictures import read_processor
 from tectum.media.mel import MelSpec, clap_mel
 from tectum.models.htsat import HtsatConfig
 from tectum.models.towers import SoundTowerConfig
@@ -28,17 +28,7 @@ def read_sounds(folder: Path, grid: HtsatConfig) -> SoundTowerConfig:
     Raises:
         CheckpointError: if neither file is there, or what it asks for is not known here.
     """
-    path = folder / "preprocessor_config.json"
-    if path.exists():
-        said = read_json(path)
-    else:
-        path = folder / "processor_config.json"
-        said = read_json(path).get("feature_extractor", {}) if path.exists() else {}
-        if not said:
-            raise CheckpointError(
-                f"{folder} has no preprocessor_config.json: rate, mel bands and windows of the sounds cannot be known from the "
-                "weights; fetch that file too"
-            )
+    path, said = read_processor(folder, "feature_extractor", "rate, mel bands and windows of the sounds")
     if (kind := said.get("feature_extractor_type", "ClapFeatureExtractor")) != "ClapFeatureExtractor":
         raise CheckpointError(f"{path} is of a {kind}, which is not known here: save it with CLAP's own feature extractor")
     try:

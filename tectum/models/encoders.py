@@ -117,10 +117,8 @@ def by_length(encode: Callable[[Tensor, int], Tensor], lengths: Tensor, *, group
     """`encode(rows [k], length)` over all texts, in their order: about `group` of like length go together, cut after the longest
     of them, so that one long text does not pad all.
 
-    Embed the tokens before: each look into a large table costs a gradient of its size. On a graphics card groups are larger,
-    since there a small one takes as long as a large one.
+    Embed the tokens before: each look into a large table costs a gradient of its size.
     """
-    group = group if lengths.device.type == "cpu" else max(group, 256)
     groups = lengths.argsort().chunk(max(1, len(lengths) // group))
     vectors = torch.cat([encode(rows, max(1, int(lengths[rows].max()))) for rows in groups])
     return vectors[torch.cat(groups).argsort()]

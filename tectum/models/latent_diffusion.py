@@ -1,8 +1,9 @@
-"""Pictures from a denoiser of other people's making: of texts, of classes or of nothing, in latents or in pixels.
+"""Pictures from noise: of texts, of classes or of nothing, in latents or in pixels.
 
 What Stable Diffusion (Rombach et al. 2022, arXiv:2112.10752), SDXL (Podell et al. 2023, arXiv:2307.01952), DiT (Peebles & Xie
-2023, arXiv:2212.09748) and DDPM (Ho et al. 2020, arXiv:2006.11239) have in common: a network, a way from noise to data, and
-perhaps text encoders and an autoencoder. `tectum.hub.diffusers.pipelines` reads them from their folders.
+2023, arXiv:2212.09748), DDPM (Ho et al. 2020, arXiv:2006.11239) and paint-mini have in common: a network, a way from noise to
+data, and perhaps text encoders and an autoencoder. `tectum.models.text_to_image` is our own kind; those of diffusers are read by
+`tectum.hub.diffusers.pipelines`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from tectum.diffusion.denoiser import Conditions, Denoise, Denoiser, Network
-from tectum.diffusion.grids import Grid
+from tectum.diffusion.editing import Keeping, noised
+from tectum.diffusion.grids import Grid, tail
 from tectum.diffusion.guidance import ClassifierFree, Given
 from tectum.diffusion.noise import Independent, Noise
 from tectum.diffusion.solvers.state import State, Step, sample
 from tectum.errors import ConfigError
-from tectum.media.text import Tokenizer
-from tectum.models.clip_text import ClipText
-from tectum.models.text_to_image import as_bytes
+from tectum.models.prompts import Prompts
 from tectum.nn.autoencoder import Autoencoder
 from tectum.nn.dit import DiT
 from tectum.nn.unet import UNet
@@ -36,12 +36,12 @@ class Route(Protocol):
 
     @property
     def grid(self) -> Grid:
-        """The points on the way."""
+        """The points on the way; numbers, no tensors."""
         ...
 
     @property
     def step(self) -> Step:
-        """What goes from one to the next."""
+        """What goes from one to the next; it may go by `State.step`."""
         ...
 
     def denoiser(self, network: Network) -> Denoiser:
@@ -62,7 +62,7 @@ Planner = Callable[[int, Noise], Route]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Making:
+class Sampling:
     """How pictures are made.
 
     steps: of the solver.
@@ -75,7 +75,7 @@ class Making:
     size: height and width in pixels, the size the model was trained for if left out.
     """
 
-    steps: int = 50
+    steps: int = 30
     guidance: float = 5.0
     rescale: float = 0.0
     negative: str | None = None
@@ -86,45 +86,29 @@ class Making:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ConfigError(f"{self.steps} steps make no picture: take at least one, 50 are usual")
+            raise ConfigError(f"{self.steps} steps make no picture: take at least one, 20 to 50 are usual")
         if not 0 <= self.rescale <= 1:
             raise ConfigError(f"rescale is {self.rescale}: give a number from 0, which is none, to 1")
 
 
-class Prompts(nn.Module):
-    """Texts to what a denoiser is told of them, by one text encoder or several side by side.
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Edit:
+    """A picture to begin from.
 
-    As in SDXL, `pooled` gives the states before the last block without a norm, and the last encoder's vector of the whole text;
-    else it is the states at the end, after the norm, as in Stable Diffusion. Padding is attended to like any other token.
+    picture: [c, h, w] in -1 … 1, of the size that is made.
+    strength: how much of the way to noise it is taken, above 0 to 1: 1 keeps nothing of it.
+    hole: where something new is wanted, boolean [h, w]; everything else stays. None is everywhere.
     """
 
-    def __init__(self, encoders: Sequence[ClipText], tokenizers: Sequence[Tokenizer], *, pooled: bool, zeros: bool) -> None:
-        """`zeros` says that no text is zeros, and not what the encoders make of an empty text."""
-        super().__init__()
-        if len(encoders) != len(tokenizers) or not encoders or len({tokenizer.context for tokenizer in tokenizers}) > 1:
-            raise ConfigError("each text encoder needs a tokenizer, and all of them the same number of tokens")
-        self.encoders, self.tokenizers = nn.ModuleList(encoders), tuple(tokenizers)
-        self.pooled, self.zeros = pooled, zeros
+    picture: Tensor
+    strength: float = 0.6
+    hole: Tensor | None = None
 
-    @property
-    def width(self) -> int:
-        """Of the tokens."""
-        return sum(encoder.config.width for encoder in self._encoders())
-
-    def forward(self, texts: Sequence[str], skip: int = 0) -> dict[str, Tensor]:
-        """ "tokens" [n, s, width], and "pooled" [n, dim] if there is such a vector."""
-        device = next(self.parameters()).device
-        ids = [tokenizer(texts).to(device) for tokenizer in self.tokenizers]
-        encoders = self._encoders()
-        states = [
-            encoder.states(rows, skip=skip + self.pooled, normed=not self.pooled)
-            for encoder, rows in zip(encoders, ids, strict=True)
-        ]
-        told = {"tokens": torch.cat(states, dim=2)}
-        return told | {"pooled": encoders[-1](ids[-1])} if self.pooled else told
-
-    def _encoders(self) -> list[ClipText]:
-        return [encoder for encoder in self.encoders if isinstance(encoder, ClipText)]
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise ConfigError(f"strength is {self.strength}: give a number above 0 and up to 1, which keeps nothing")
+        if self.picture.ndim != 3 or (self.hole is not None and self.hole.shape != self.picture.shape[1:]):
+            raise ConfigError("a picture to edit is [c, h, w], and its mask [h, w]")
 
 
 class LatentDiffusion(nn.Module):
@@ -134,7 +118,7 @@ class LatentDiffusion(nn.Module):
     >>> from tectum.nn.unet_config import tiny
     >>> def planner(steps: int, noise: Noise) -> Route:
     ...     return Scheduler("DDPMScheduler", {}).plan(steps, noise=noise)
-    >>> LatentDiffusion(UNet(tiny()), planner, (8, 8)).generate(2, Making(steps=2)).shape
+    >>> LatentDiffusion(UNet(tiny()), planner, (8, 8)).generate(2, Sampling(steps=2)).shape
     torch.Size([2, 3, 8, 8])
 
     Args:
@@ -186,25 +170,33 @@ class LatentDiffusion(nn.Module):
     def generate(
         self,
         wanted: Wanted,
-        making: Making | None = None,
+        sampling: Sampling | None = None,
         *,
         numbers: Sequence[int] | None = None,
         start: Tensor | None = None,
+        edit: Edit | None = None,
     ) -> Tensor:
-        """Pictures, uint8 [n, c, h, w]: those at the end of `trajectory`, whose arguments these are."""
-        *_, end = self.trajectory(wanted, making or Making(), numbers=numbers, start=start)
-        return as_bytes(self.pictures(end.x))
+        """Pictures, uint8 [n, c, h, w]: `finished` of the end of `trajectory`, whose arguments these are."""
+        *_, end = self.trajectory(wanted, sampling or Sampling(), numbers=numbers, start=start, edit=edit)
+        return self.finished(end, edit)
 
     def trajectory(
-        self, wanted: Wanted, making: Making, *, numbers: Sequence[int] | None = None, start: Tensor | None = None
+        self,
+        wanted: Wanted,
+        sampling: Sampling,
+        *,
+        numbers: Sequence[int] | None = None,
+        start: Tensor | None = None,
+        edit: Edit | None = None,
     ) -> Iterator[State]:
         """The latents on their way: a state for each point of the grid, of which the newest `past` holds a preview.
 
         Args:
             wanted: a text or the id of a class for each picture, or how many, of a network that is told neither.
-            making: how.
+            sampling: how.
             numbers: who the pictures are, 0, 1, … if left out: number 7 is the same picture alone or in a batch.
             start: unit noise to begin from [n, c, h, w] instead of that of the numbers.
+            edit: a picture to begin from.
 
         Raises:
             ConfigError: if the network is told other things than those, or there are not as many of each.
@@ -214,42 +206,52 @@ class LatentDiffusion(nn.Module):
         who = torch.tensor(list(range(count) if numbers is None else numbers), device=parameter.device)
         if count < 1 or len(who) != count:
             raise ConfigError(f"{count} pictures are asked for, and {len(who)} numbers given: give one each, and at least one")
-        high, wide = self.latent_size(making)
+        high, wide = self.latent_size(sampling)
         shape = (self.network.config.channels_in, high, wide)
-        noise = Independent(making.seed, who)
+        noise = Independent(sampling.seed, who)
         if start is None:
             start = noise.start(shape, torch.promote_types(parameter.dtype, torch.float32))
         if start.shape != (count, *shape):
             raise ConfigError(f"the start is {list(start.shape)} where {[count, *shape]} is needed")
-        route = self.planner(making.steps, noise)
-        denoiser = route.limited(self.guided(route, wanted, making))
-        return sample(making.solver or route.step, denoiser, route.begin(start), route.grid)
+        route = self.planner(sampling.steps, noise)
+        denoiser = route.limited(self.guided(route, wanted, sampling))
+        step, grid = sampling.solver or route.step, route.grid
+        if edit is None:
+            return sample(step, denoiser, route.begin(start), grid)
+        latents = self._latents(edit.picture.to(start), shape).expand_as(start)
+        grid = tail(grid, edit.strength)
+        if edit.hole is not None:
+            # Every place of the latents that the hole touches.
+            hole = nn.functional.adaptive_max_pool2d(edit.hole.to(start)[None, None], (high, wide))
+            step = Keeping(step, latents, start, hole)
+        state = noised(latents, start, grid)
+        return sample(step, denoiser, state._replace(step=len(route.grid) - len(grid)), grid)
 
-    def latent_size(self, making: Making) -> tuple[int, int]:
+    def latent_size(self, sampling: Sampling) -> tuple[int, int]:
         """Height and width of what the network denoises."""
-        if making.size is None:
+        if sampling.size is None:
             return self.size
-        if any(side < 1 or side % self.multiple for side in making.size):
-            raise ConfigError(f"pictures of {making.size} cannot be made: give multiples of {self.multiple}")
-        return making.size[0] // self.factor, making.size[1] // self.factor
+        if any(side < 1 or side % self.multiple for side in sampling.size):
+            raise ConfigError(f"pictures of {sampling.size} cannot be made: give multiples of {self.multiple}")
+        return sampling.size[0] // self.factor, sampling.size[1] // self.factor
 
     @torch.no_grad()
-    def guided(self, route: Route, wanted: Wanted, making: Making) -> Denoise:
+    def guided(self, route: Route, wanted: Wanted, sampling: Sampling) -> Denoise:
         """The denoiser of what is wanted, led away from what is not."""
-        config, w = self.network.config, making.guidance
+        config, w = self.network.config, sampling.guidance
         # A learned variance is the second half of the channels, whether or not the solver asks for it.
         denoiser = replace(route.denoiser(self.network), learned_variance=config.channels_out == 2 * config.channels_in)
         guides = w > 1 if self.compat else w != 1
-        with_ = self.conditions(wanted, making)
+        with_ = self.conditions(wanted, sampling)
         if config.told.guidance:  # distilled: it is told w
             weight = with_["tokens"].new_full((len(with_["tokens"]),), w)
             return Given(denoiser, {**with_, "guidance": weight})
-        without = self.without(with_, making) if guides else None
+        without = self.without(with_, sampling) if guides else None
         if without is None:
             return Given(denoiser, with_)
-        return ClassifierFree(denoiser, with_, without, w, rescale=making.rescale, rescaled_as=denoiser.prediction)
+        return ClassifierFree(denoiser, with_, without, w, rescale=sampling.rescale, rescaled_as=denoiser.prediction)
 
-    def conditions(self, wanted: Wanted, making: Making) -> dict[str, Tensor]:
+    def conditions(self, wanted: Wanted, sampling: Sampling) -> dict[str, Tensor]:
         """What the network is told of what is wanted.
 
         Raises:
@@ -260,7 +262,7 @@ class LatentDiffusion(nn.Module):
             texts = [] if isinstance(wanted, int) else [one for one in wanted if isinstance(one, str)]
             if isinstance(wanted, int | str) or len(texts) != len(wanted):
                 raise ConfigError("this model makes pictures of texts: give a list of them")
-            return self._sized(self.prompts(texts, making.skip), making)
+            return self._sized(self.prompts(texts, sampling.skip), sampling)
         if told.classes:
             classes = [] if isinstance(wanted, int) else [one for one in wanted if isinstance(one, int)]
             if isinstance(wanted, int) or len(classes) != len(wanted) or not all(0 <= one < told.classes for one in classes):
@@ -270,29 +272,55 @@ class LatentDiffusion(nn.Module):
             raise ConfigError("this model makes pictures of nothing in particular: give how many")
         return {}
 
-    def without(self, with_: Conditions, making: Making) -> dict[str, Tensor] | None:
+    def without(self, with_: Conditions, sampling: Sampling) -> dict[str, Tensor] | None:
         """What the network is told in the place of `with_` where nothing is wanted, or the negative; None if it knows no such."""
         told = self.network.config.told
         if self.prompts is not None:
-            if making.negative is None and self.prompts.zeros:
+            if sampling.negative is None and self.prompts.zeros:
                 return {name: value if name == "sizes" else torch.zeros_like(value) for name, value in with_.items()}
             count = len(with_["tokens"])
-            negative = self.prompts([making.negative or ""], 0 if self.compat else making.skip)
+            negative = self.prompts([sampling.negative or ""], 0 if self.compat else sampling.skip)
             # One text for all, read once.
-            return self._sized({name: value.expand(count, *value.shape[1:]) for name, value in negative.items()}, making)
+            return self._sized({name: value.expand(count, *value.shape[1:]) for name, value in negative.items()}, sampling)
         if told.classes and told.null_class:
             return {"class": torch.full_like(with_["class"], told.classes)}
         return None
 
     @torch.no_grad()
+    def finished(self, state: State, edit: Edit | None = None) -> Tensor:
+        """The pictures at the end of a trajectory, uint8 [n, c, h, w]. What an edit keeps is kept to the pixel."""
+        pictures = as_bytes(self.pictures(state.x))
+        if edit is not None and edit.hole is not None:
+            pictures = torch.where(edit.hole.to(pictures.device), pictures, as_bytes(edit.picture.to(pictures.device)))
+        return pictures
+
+    @torch.no_grad()
     def pictures(self, latents: Tensor) -> Tensor:
-        """Latents at the end of a trajectory to pictures [n, c, h, w] in -1 … 1, or somewhat outside."""
+        """Latents to pictures [n, c, h, w] in -1 … 1, or somewhat outside."""
         return latents if self.autoencoder is None else self.autoencoder.grids(latents)
 
-    def _sized(self, told: dict[str, Tensor], making: Making) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def _latents(self, picture: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """A picture [c, h, w] to its latents [1, *shape]."""
+        channels = shape[0] if self.autoencoder is None else self.autoencoder.config.channels
+        size = [channels, *(side * self.factor for side in shape[1:])]
+        if list(picture.shape) != size:
+            raise ConfigError(f"a picture to begin from must be {size} here, not {list(picture.shape)}: resize it")
+        return picture[None] if self.autoencoder is None else self.autoencoder.latents(picture[None])
+
+    def _sized(self, told: dict[str, Tensor], sampling: Sampling) -> dict[str, Tensor]:
         """With the sizes that SDXL is told: the picture's own, of which nothing is cut off."""
         if not self.network.config.told.sizes:
             return told
-        high, wide = (side * self.factor for side in self.latent_size(making))
+        high, wide = (side * self.factor for side in self.latent_size(sampling))
         tokens = told["tokens"]
         return {**told, "sizes": tokens.new_tensor([[high, wide, 0, 0, high, wide]]).expand(len(tokens), -1)}
+
+
+def as_bytes(pictures: Tensor) -> Tensor:
+    """Pictures in -1 … 1 to uint8; what lies outside is cut off.
+
+    >>> as_bytes(torch.tensor([-2.0, 0.0, 1.0]))
+    tensor([  0, 128, 255], dtype=torch.uint8)
+    """
+    return ((pictures + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

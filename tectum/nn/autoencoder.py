@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tectum.errors import ConfigError
 from tectum.nn.gaussian import DiagonalGaussian
-from tectum.nn.grid import NormSiLU, channels_last, check_grid, check_sizes, convolution, weights_last
+from tectum.nn.grid import NormSiLU, channels_last, check_grid, check_sizes, convolution, fold, unfold, weights_last
 from tectum.nn.residual import Downsample, TimedBlock, Upsample
 from tectum.nn.spatial import GridAttention
 
@@ -21,6 +21,7 @@ class AutoencoderConfig:
     channels: of the grid.
     latents: channels of the code.
     widths: finest first.
+    fold: side of the cubes of places that become the channels of one before anything else: the work shrinks with it.
     blocks: residual blocks of the encoder on each level; the decoder has one more.
     groups: of the group norms.
     attends: whether there is self-attention, of one head, in the middle of both.
@@ -33,6 +34,7 @@ class AutoencoderConfig:
     channels: int = 3
     latents: int = 4
     widths: tuple[int, ...] = (128, 256, 512, 512)
+    fold: int = 1
     blocks: int = 2
     groups: int = 32
     attends: bool = True
@@ -44,7 +46,7 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         check_sizes(self.dims, self.groups, self.widths)
-        if min(self.channels, self.latents, self.blocks) < 1:
+        if min(self.channels, self.latents, self.blocks, self.fold) < 1:
             raise ConfigError(f"no autoencoder has such sizes: {self}")
         for name in ("scale", "shift"):
             value = getattr(self, name)
@@ -56,7 +58,12 @@ class AutoencoderConfig:
     @property
     def factor(self) -> int:
         """How many times smaller the sizes of the code are."""
-        return 2 ** (len(self.widths) - 1)
+        return self.fold * 2 ** (len(self.widths) - 1)
+
+    @property
+    def folded(self) -> int:
+        """Channels of the grid once it is folded."""
+        return self.channels * self.fold**self.dims
 
 
 def sd_autoencoder(*, scale: float = 0.18215) -> AutoencoderConfig:
@@ -92,12 +99,12 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A grid [n, c, …] to moments [n, 2 · latents, …/factor]."""
+    """A folded grid [n, c, …] to moments [n, 2 · latents, …]."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         dims, widths = config.dims, config.widths
-        self.conv_in = convolution(dims, config.channels, widths[0])
+        self.conv_in = convolution(dims, config.folded, widths[0])
         self.levels = _levels(config, widths, config.blocks)
         self.halvings = nn.ModuleList(Downsample(dims, width, "end") for width in widths[:-1])
         self.middle = Middle(config)
@@ -105,7 +112,7 @@ class Encoder(nn.Module):
         self.conv_out = convolution(dims, widths[-1], 2 * config.latents)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, c, …] to [n, 2 · latents, …/factor]."""
+        """[n, c, …] to [n, 2 · latents, …], smaller by the halvings."""
         y = self.conv_in(x)
         for i, level in enumerate(self.levels):
             y = level(y)
@@ -115,7 +122,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A code [n, latents, …] to a grid [n, c, … · factor]."""
+    """A code [n, latents, …] to a folded grid [n, c, …]."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -125,10 +132,10 @@ class Decoder(nn.Module):
         self.levels = _levels(config, widths, config.blocks + 1)  # coarsest first
         self.doublings = nn.ModuleList(Upsample(dims, width) for width in widths[:-1])
         self.norm_out = NormSiLU(config.groups, widths[-1], EPS)
-        self.conv_out = convolution(dims, widths[-1], config.channels)
+        self.conv_out = convolution(dims, widths[-1], config.folded)
 
     def forward(self, z: Tensor) -> Tensor:
-        """[n, latents, …] to [n, c, … · factor]."""
+        """[n, latents, …] to [n, c, …], larger by the doublings."""
         y = self.middle(self.conv_in(z))
         for i, level in enumerate(self.levels):
             y = level(y)
@@ -165,7 +172,7 @@ class Autoencoder(nn.Module):
             ValueError: if x is no such grid, or its sizes are no multiples of the factor.
         """
         check_grid(x, self.config.dims, self.config.channels, self.config.factor)
-        return DiagonalGaussian.of(self.mix_moments(self.encoder(channels_last(x))).contiguous())
+        return DiagonalGaussian.of(self.mix_moments(self.encoder(channels_last(fold(x, self.config.fold)))).contiguous())
 
     def decode(self, z: Tensor) -> Tensor:
         """A code [n, latents, …] to a grid [n, c, … · factor].
@@ -174,7 +181,7 @@ class Autoencoder(nn.Module):
             ValueError: if z is no such code.
         """
         check_grid(z, self.config.dims, self.config.latents)
-        return self.decoder(self.mix_latents(channels_last(z))).contiguous()
+        return unfold(self.decoder(self.mix_latents(channels_last(z))), self.config.fold).contiguous()
 
     def latents(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """A grid as a denoiser knows it: a sample of its code by this noise, or without one its mean, shifted and scaled."""

@@ -53,6 +53,36 @@ def untokens(y: Tensor, sizes: Sequence[int]) -> Tensor:
     return y.unflatten(1, tuple(sizes)).movedim(-1, 1)
 
 
+def fold(x: Tensor, side: int) -> Tensor:
+    """Cubes of `side` places become channels of one: [n, c, …] to [n, c · sideᵈ, … / side]. In two dimensions, pixel unshuffling
+    (Shi et al. 2016, arXiv:1609.05158).
+
+    >>> fold(torch.arange(8.0).reshape(1, 1, 2, 4), 2)[0, :, 0, 1]
+    tensor([2., 3., 6., 7.])
+    """
+    if side == 1:
+        return x
+    dims = x.ndim - 2
+    for axis in range(2, 2 + 2 * dims, 2):
+        x = x.unflatten(axis, (-1, side))
+    return x.permute(0, 1, *range(3, 2 + 2 * dims, 2), *range(2, 2 + 2 * dims, 2)).flatten(1, 1 + dims)
+
+
+def unfold(y: Tensor, side: int) -> Tensor:
+    """The inverse of `fold`: [n, c · sideᵈ, …] to [n, c, … · side].
+
+    >>> x = torch.randn(2, 3, 4, 6, 8)
+    >>> torch.equal(unfold(fold(x, 2), 2), x)
+    True
+    """
+    if side == 1:
+        return y
+    dims, sizes = y.ndim - 2, y.shape[2:]
+    y = y.unflatten(1, (-1, *[side] * dims))
+    order = (axis for at in range(dims) for axis in (2 + dims + at, 2 + at))
+    return y.permute(0, 1, *order).reshape(*y.shape[:2], *(side * size for size in sizes))
+
+
 def check_grid(x: Tensor, dims: int, channels: int, multiple: int = 1) -> None:
     """Refuses what is no batch of grids.
 

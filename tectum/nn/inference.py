@@ -16,8 +16,8 @@ def multiplies_bfloat16() -> bool:
 def beside_decoders(*, half_precision: bool = True) -> Iterator[None]:
     """Within it, models take half of torch's threads and, where the hardware multiplies in it, bfloat16.
 
-    The threads of a parallel loop wait for the slowest of them. If each has a decoder beside it on the same core, that is most
-    of the time: two cores that decode and embed pictures do so two and a half times as fast if the model has one of them.
+    The threads of a parallel loop wait for the slowest of them. If each has a decoder beside it on the same core, that can be
+    most of the time.
 
     >>> with beside_decoders():
     ...     product = torch.ones(2, 8) @ torch.ones(8, 2)

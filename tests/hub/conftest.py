@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,15 +183,15 @@ def make() -> dict[str, Callable[..., Path]]:
 
 
 @pytest.fixture(scope="session")
-def oracle() -> Callable[..., dict[str, torch.Tensor]]:
-    """`of_transformers`."""
-    return of_transformers
+def oracle(pictures: list[Image.Image], texts: list[str]) -> Callable[..., dict[str, torch.Tensor]]:
+    """`of_transformers` for these pictures and texts."""
+    return partial(of_transformers, pictures=pictures, texts=texts)
 
 
 @pytest.fixture(scope="session")
-def same() -> Callable[..., None]:
-    """`assert_equal`."""
-    return assert_equal
+def same(pictures: list[Image.Image], texts: list[str]) -> Callable[..., None]:
+    """`assert_equal` for these pictures and texts."""
+    return partial(assert_equal, pictures=pictures, texts=texts)
 
 
 @pytest.fixture(scope="session")
@@ -215,3 +216,14 @@ def clap_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny SigLIP 2 as transformers saves it; not to be written to."""
     return make_siglip(tmp_path_factory.mktemp("siglip") / "siglip")
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Whole pipelines of diffusers by their short names."""
+    from small_pipelines import MAKERS
+
+    folders = {name: tmp_path_factory.mktemp("pipelines") / name for name in MAKERS}
+    for name, folder in folders.items():
+        MAKERS[name]().save_pretrained(folder)
+    return folders

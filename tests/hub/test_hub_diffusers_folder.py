@@ -16,8 +16,8 @@ from tectum.hub.diffusers.dit import ORIGINAL, load_original, original
 from tectum.hub.diffusers.folder import load_network, load_pipeline, save_network, save_pipeline
 from tectum.hub.keymap import Rule
 from tectum.nn.autoencoder import Autoencoder, tiny_autoencoder
-from tectum.nn.conditions import ConditionConfig
-from tectum.nn.dit import DiT, DiTConfig, grid_positions
+from tectum.nn.dit import DiT, grid_positions
+from tectum.nn.dit import dit as published
 from tectum.nn.timestep import sinusoid
 from tectum.nn.unet import UNet
 from tectum.nn.unet_config import sdxl, tiny
@@ -101,17 +101,6 @@ def test_no_table_names_a_tensor_twice(rules: tuple[Rule, ...]) -> None:
     assert len(set(ours)) == len(ours) and len(set(theirs)) == len(theirs)
 
 
-DIT = DiTConfig(
-    channels_in=4,
-    channels_out=8,
-    patch=2,
-    width=24,
-    blocks=2,
-    heads=3,
-    told=ConditionConfig(features=256, classes=5, null_class=True),
-)
-
-
 def by_the_paper(state: dict[str, Tensor], x: Tensor, times: Tensor, classes: Tensor, heads: int) -> Tensor:
     """DiT in plain operations on its authors' tensors (Peebles & Xie 2023, §3.2), for latents of 4×6 in patches of 2."""
 
@@ -140,17 +129,18 @@ def by_the_paper(state: dict[str, Tensor], x: Tensor, times: Tensor, classes: Te
 
 def test_the_authors_tensors_give_the_authors_numbers(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = DiT(DIT)
+    config = published(2, 24, 3)
+    model = DiT(config)
     for parameter in model.parameters():
         parameter.data = torch.randn(parameter.shape) * (0.1 if parameter.ndim < 2 else parameter[0].numel() ** -0.5)
     state = {key: tensor.detach().clone() for key, tensor in original(model).items()}
     save_file({**state, "pos_embed": torch.zeros(1, 6, 24)}, tmp_path / "dit.safetensors")
-    again = load_original(tmp_path / "dit.safetensors", DIT)
+    again = load_original(tmp_path / "dit.safetensors", config)
     assert all(torch.equal(tensor, state[key]) for key, tensor in original(again).items())
-    x, times, classes = torch.randn(3, 4, 4, 6), torch.tensor([0.0, 500.0, 999.0]), torch.tensor([0, 4, 5])
+    x, times, classes = torch.randn(3, 4, 4, 6), torch.tensor([0.0, 500.0, 999.0]), torch.tensor([0, 4, 1000])
     with torch.no_grad():
         expected = by_the_paper(state, x, times, classes, heads=3)
         torch.testing.assert_close(again(x, times, {"class": classes}), expected, rtol=0, atol=1e-5)
     assert expected.std() > 0.1
     with pytest.raises(CheckpointError, match=r"lacks \d+ tensors"):
-        load_original(tmp_path / "dit.safetensors", replace(DIT, blocks=3))
+        load_original(tmp_path / "dit.safetensors", replace(config, blocks=3))

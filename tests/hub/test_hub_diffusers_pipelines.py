@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,173 +19,55 @@ from tectum.diffusion.solvers.unipc import UniPC
 from tectum.errors import CheckpointError, ConfigError
 from tectum.hub.diffusers.described import describe, network_change, scheduler_changes
 from tectum.hub.diffusers.pipelines import load, load_text, pipeline_scheduler
-from tectum.models.latent_diffusion import LatentDiffusion, Making, Wanted
+from tectum.models.latent_diffusion import LatentDiffusion, Sampling, Wanted
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 diffusers = pytest.importorskip("diffusers")
-transformers = pytest.importorskip("transformers")
+from small_pipelines import (  # noqa: E402
+    NUMBERS,
+    SD,
+    START,
+    TEXTS,
+    assert_near,
+    changed,
+    copied,
+    stable,
+    text_encoder,
+    theirs,
+    xl,
+)  # fmt: skip
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-TEXTS = ["ab a", "a cab, a dab! " * 12]
-SIDES = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-PIXELS = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D")}
-LATENTS = {
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-}
 
-
-def randomised(model: Any, seed: int = 0) -> Any:
-    """As after training, where no weight is 0 or 1."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        scale = 0.1 if parameter.ndim < 2 else 0.7 * parameter[0].numel() ** -0.5
-        parameter.data = torch.randn(parameter.shape, generator=generator) * scale
-        if parameter.ndim == 1 and name.endswith("weight"):
-            parameter.data += 1
-    _, *others = getattr(model, "transformer_blocks", [None])
-    for block in others:
-        block.norm1.emb.load_state_dict(model.transformer_blocks[0].norm1.emb.state_dict())
-    return model.eval()
-
-
-def tokenizer(pad: str = "<|endoftext|>") -> Any:
-    from tokenizers import pre_tokenizers
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [*letters, *(letter + "</w>" for letter in letters), "ab</w>", "<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {word: i for i, word in enumerate(words)}
-    return transformers.CLIPTokenizer(vocab=vocabulary, merges=[("a", "b</w>")], model_max_length=77, pad_token=pad)
-
-
-def text_encoder(kind: str, width: int, blocks: int, seed: int, **options: Any) -> Any:
-    config = transformers.CLIPTextConfig(
-        vocab_size=515, hidden_size=width, intermediate_size=3 * width, num_hidden_layers=blocks, num_attention_heads=2,
-        **({"projection_dim": 20, "bos_token_id": 513, "eos_token_id": 2} | options),
-    )  # fmt: skip
-    return randomised(getattr(transformers, kind)(config), seed)
-
-
-def vae(**options: Any) -> Any:
-    config = {"block_out_channels": (8, 16), "norm_num_groups": 4, **SIDES, **options}
-    return randomised(diffusers.AutoencoderKL(**config), 5)
-
-
-def stable(**options: Any) -> Any:
-    unet = diffusers.UNet2DConditionModel(
-        **({"sample_size": 8, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4, **LATENTS}
-           | {"attention_head_dim": 2, "cross_attention_dim": 16} | options)
-    )  # fmt: skip
-    return diffusers.StableDiffusionPipeline(
-        unet=randomised(unet), vae=vae(), text_encoder=text_encoder("CLIPTextModel", 16, 3, 1), tokenizer=tokenizer(),
-        scheduler=diffusers.PNDMScheduler(**SD, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
-
-
-def xl(**options: Any) -> Any:
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, **LATENTS, attention_head_dim=2,
-        use_linear_projection=True, cross_attention_dim=28, addition_embed_type="text_time", addition_time_embed_dim=6,
-        projection_class_embeddings_input_dim=20 + 36,
-    )  # fmt: skip
-    return diffusers.StableDiffusionXLPipeline(
-        unet=randomised(unet), vae=vae(scaling_factor=0.13025),
-        text_encoder=text_encoder("CLIPTextModel", 16, 3, 1), tokenizer=tokenizer(),
-        text_encoder_2=text_encoder("CLIPTextModelWithProjection", 12, 2, 2, hidden_act="gelu"), tokenizer_2=tokenizer("!"),
-        scheduler=diffusers.EulerDiscreteScheduler(**SD, timestep_spacing="leading", steps_offset=1),
-        add_watermarker=False, **options,
-    )  # fmt: skip
-
-
-def transformer() -> Any:
-    network = diffusers.DiTTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=8, in_channels=4, out_channels=8, num_layers=2, sample_size=8, patch_size=2
-    )
-    scheduler = diffusers.DDIMScheduler(clip_sample=False)
-    return diffusers.DiTPipeline(transformer=randomised(network), vae=vae(), scheduler=scheduler)
-
-
-def pixels(kind: str, scheduler: Any) -> Any:
-    unet = diffusers.UNet2DModel(sample_size=8, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, **PIXELS)
-    return getattr(diffusers, kind)(unet=randomised(unet), scheduler=scheduler)
-
-
-MAKERS: dict[str, Callable[[], Any]] = {
-    "sd": stable,
-    "xl": xl,
-    "dit": transformer,
-    "ddpm": lambda: pixels("DDPMPipeline", diffusers.DDPMScheduler()),
-    "ddim": lambda: pixels("DDIMPipeline", diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2")),
-}
-NUMBERS = [7, 3]
-START = Independent(1, torch.tensor(NUMBERS)).start((4, 8, 8))
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folders = {name: tmp_path_factory.mktemp("pipelines") / name for name in MAKERS}
-    for name, folder in folders.items():
-        MAKERS[name]().save_pretrained(folder)
-    return folders
-
-
-def theirs(folder: Path, monkeypatch: pytest.MonkeyPatch | None = None, **options: Any) -> Tensor:
-    """What diffusers makes, [n, c, h, w] in 0 … 1; with `monkeypatch` of noise that is ours."""
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-    if "clip_skip" in options:  # diffusers looks there for the norm, and transformers 5 has moved it
-        pipeline.text_encoder.__dict__["text_model"] = pipeline.text_encoder
-    if monkeypatch is not None:
-        drawn = [0]
-        source = Independent(1, torch.tensor(NUMBERS))
-
-        def ours(shape: Sequence[int], dtype: torch.dtype | None = None, **_: Any) -> Tensor:
-            step = drawn[0] - 1
-            drawn[0] += 1
-            start = source.start(tuple(shape)[1:])
-            return start if step < 0 else source(start, step, None, None)  # type: ignore[arg-type]
-
-        for module in (type(pipeline), type(pipeline.scheduler)):
-            monkeypatch.setattr(f"{module.__module__}.randn_tensor", ours, raising=False)
-    made = pipeline(output_type="np", **options).images
-    return torch.from_numpy(made).permute(0, 3, 1, 2)
-
-
-def ours(folder: Path, wanted: Wanted, making: Making, *, compat: bool = True) -> Tensor:
+def ours(folder: Path, wanted: Wanted, sampling: Sampling, *, compat: bool = True) -> Tensor:
     model = load(folder, compat=compat)
-    *_, end = model.trajectory(wanted, replace(making, seed=1), numbers=NUMBERS)
+    *_, end = model.trajectory(wanted, replace(sampling, seed=1), numbers=NUMBERS)
     return (model.pictures(end.x) / 2 + 0.5).clamp(0, 1)
 
 
-def assert_near(one: Tensor, other: Tensor) -> None:
-    assert other.std() > 0.03 and other.isfinite().all()
-    torch.testing.assert_close(one, other.to(one.dtype), rtol=0, atol=1e-4)
-
-
 @pytest.mark.parametrize(
-    ("making", "options"),
+    ("sampling", "options"),
     [
-        (Making(steps=3, guidance=7.5), {"guidance_scale": 7.5}),
-        (Making(steps=4, guidance=3.0, negative="cab", skip=1, rescale=0.7),
+        (Sampling(steps=3, guidance=7.5), {"guidance_scale": 7.5}),
+        (Sampling(steps=4, guidance=3.0, negative="cab", skip=1, rescale=0.7),
          {"guidance_scale": 3.0, "negative_prompt": ["cab"] * 2, "clip_skip": 1, "guidance_rescale": 0.7}),
-        (Making(steps=2, guidance=0.5, size=(8, 24)), {"guidance_scale": 0.5, "height": 8, "width": 24}),
+        (Sampling(steps=2, guidance=0.5, size=(8, 24)), {"guidance_scale": 0.5, "height": 8, "width": 24}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["sd", "xl"])
 @torch.no_grad()
-def test_pictures_of_texts_are_theirs(name: str, making: Making, options: dict[str, Any], folders: dict[str, Path]) -> None:
-    start = Independent(1, torch.tensor(NUMBERS)).start((4, *((4, 12) if making.size else (8, 8))))
-    expected = theirs(folders[name], prompt=TEXTS, num_inference_steps=making.steps, latents=start, **options)
-    assert_near(ours(folders[name], TEXTS, making), expected)
+def test_pictures_of_texts_are_theirs(name: str, sampling: Sampling, options: dict[str, Any], folders: dict[str, Path]) -> None:
+    start = Independent(1, torch.tensor(NUMBERS)).start((4, *((4, 12) if sampling.size else (8, 8))))
+    expected = theirs(folders[name], prompt=TEXTS, num_inference_steps=sampling.steps, latents=start, **options)
+    assert_near(ours(folders[name], TEXTS, sampling), expected)
 
 
 @torch.no_grad()
 def test_an_empty_text_is_read_where_the_index_says_so(tmp_path: Path) -> None:
     xl(force_zeros_for_empty_prompt=False).save_pretrained(tmp_path)
     expected = theirs(tmp_path, prompt=TEXTS, num_inference_steps=2, latents=START, guidance_scale=4.0)
-    assert_near(ours(tmp_path, TEXTS, Making(steps=2, guidance=4.0)), expected)
+    assert_near(ours(tmp_path, TEXTS, Sampling(steps=2, guidance=4.0)), expected)
 
 
 @pytest.mark.parametrize("guidance", [4.0, 1.0])
@@ -194,16 +75,16 @@ def test_an_empty_text_is_read_where_the_index_says_so(tmp_path: Path) -> None:
 def test_pictures_of_classes_are_theirs(guidance: float, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"class_labels": [5, 998], "guidance_scale": guidance, "num_inference_steps": 3}
     expected = theirs(folders["dit"], monkeypatch, **options)
-    making = Making(steps=3, guidance=guidance)
-    assert_near(ours(folders["dit"], [5, 998], making), expected)
-    assert (ours(folders["dit"], [5, 998], making, compat=False) - expected).abs().max() > 1e-3, "times are embedded otherwise"
+    sampling = Sampling(steps=3, guidance=guidance)
+    assert_near(ours(folders["dit"], [5, 998], sampling), expected)
+    assert (ours(folders["dit"], [5, 998], sampling, compat=False) - expected).abs().max() > 1e-3, "times are embedded otherwise"
 
 
 @pytest.mark.parametrize(("name", "steps"), [("ddpm", 7), ("ddim", 6)])
 @torch.no_grad()
 def test_pictures_of_nothing_are_theirs(name: str, steps: int, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     expected = theirs(folders[name], monkeypatch, batch_size=2, num_inference_steps=steps)
-    assert_near(ours(folders[name], 2, Making(steps=steps)), expected)
+    assert_near(ours(folders[name], 2, Sampling(steps=steps)), expected)
 
 
 @torch.no_grad()
@@ -216,7 +97,7 @@ def test_schedulers_are_repaired_as_their_pipeline_does(folders: dict[str, Path]
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     assert pipeline_scheduler(tmp_path).options["clip_sample"] is False
     expected = theirs(tmp_path, prompt=TEXTS, num_inference_steps=3, latents=START, guidance_scale=2.0)
-    assert_near(ours(tmp_path, TEXTS, Making(steps=3, guidance=2.0)), expected)
+    assert_near(ours(tmp_path, TEXTS, Sampling(steps=3, guidance=2.0)), expected)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +119,7 @@ def test_any_scheduler_may_be_in_a_folder(
     getattr(diffusers, name)(**SD, **options).save_pretrained(folder / "scheduler")
     changed(folder / "model_index.json", scheduler=["diffusers", name])
     expected = theirs(folder, monkeypatch, prompt=TEXTS, num_inference_steps=4, guidance_scale=3.0)
-    assert_near(ours(folder, TEXTS, Making(steps=4, guidance=3.0)), expected)
+    assert_near(ours(folder, TEXTS, Sampling(steps=4, guidance=3.0)), expected)
 
 
 @torch.no_grad()
@@ -266,32 +147,39 @@ def test_old_folders_are_read_as_they_are_there(folders: dict[str, Path], tmp_pa
     assert all(torch.equal(one[key], other[key]) for key in other)
 
 
+def test_filters_of_pictures_need_not_be_there(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(folders["sd"], tmp_path / "sd")
+    changed(folder / "model_index.json", safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"])
+    assert load(folder).size == (8, 8)
+    assert describe(folder).parts["safety_checker"].kind == "none"
+
+
 @torch.no_grad()
 def test_a_distilled_network_is_told_its_guidance(tmp_path: Path) -> None:
     stable(time_cond_proj_dim=10).save_pretrained(tmp_path)
     expected = theirs(tmp_path, prompt=TEXTS, num_inference_steps=2, latents=START, guidance_scale=6.0)
-    assert_near(ours(tmp_path, TEXTS, Making(steps=2, guidance=6.0)), expected)
+    assert_near(ours(tmp_path, TEXTS, Sampling(steps=2, guidance=6.0)), expected)
 
 
 def test_a_picture_is_the_same_alone_and_in_a_batch(folders: dict[str, Path]) -> None:
     for name, wanted in (("sd", TEXTS), ("dit", [5, 7])):
-        model, making = load(folders[name]), Making(steps=2, seed=4, solver=UniPC())
-        both = model.generate(wanted, making, numbers=[9, 2])
-        alone = model.generate(wanted[1:], making, numbers=[2])
+        model, sampling = load(folders[name]), Sampling(steps=2, seed=4, solver=UniPC())
+        both = model.generate(wanted, sampling, numbers=[9, 2])
+        alone = model.generate(wanted[1:], sampling, numbers=[2])
         assert both.dtype == torch.uint8 and both.shape == (2, 3, 16, 16)
         assert (both[1:].int() - alone.int()).abs().max() <= 1
-        other = model.generate(wanted[1:], replace(making, seed=5), numbers=[2])
+        other = model.generate(wanted[1:], replace(sampling, seed=5), numbers=[2])
         assert not torch.equal(alone, other)
     model = load(folders["dit"])  # whose own is DDIM
-    assert torch.equal(model.generate([5], Making(steps=3)), model.generate([5], Making(steps=3, solver=Ancestral())))
+    assert torch.equal(model.generate([5], Sampling(steps=3)), model.generate([5], Sampling(steps=3, solver=Ancestral())))
 
 
 def test_skipping_blocks_is_for_both_texts_unless_it_is_theirs(folders: dict[str, Path]) -> None:
-    making = Making(skip=1, negative="cab")
+    sampling = Sampling(skip=1, negative="cab")
     for compat, same in ((False, True), (True, False)):
         model = load(folders["sd"], compat=compat)
-        told = model.conditions(["cab"], making)
-        without = model.without(told, making)
+        told = model.conditions(["cab"], sampling)
+        without = model.without(told, sampling)
         assert without is not None
         assert torch.equal(told["tokens"], without["tokens"]) is same
 
@@ -313,16 +201,6 @@ def test_text_encoders_are_theirs(end: int, tmp_path: Path) -> None:
         torch.testing.assert_close(encoder(ids), pooled, **near)
     with pytest.raises(ConfigError, match="4 blocks of a text Transformer of 3 cannot be skipped"):
         encoder.states(ids, skip=4)
-
-
-def copied(folder: Path, to: Path) -> Path:
-    import shutil
-
-    return Path(shutil.copytree(folder, to))
-
-
-def changed(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
 def test_what_is_missing_or_foreign_is_one_sentence(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -361,11 +239,11 @@ def test_what_is_asked_for_must_be_what_the_model_makes(folders: dict[str, Path]
         ("ddpm", ["ab"], "give how many"), ("ddpm", 0, "at least one"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=message):
-            models[name].generate(wanted, Making(steps=1))  # type: ignore[arg-type]
+            models[name].generate(wanted, Sampling(steps=1))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="2 pictures are asked for, and 1 numbers"):
         models["ddpm"].generate(2, numbers=[1])
     with pytest.raises(ConfigError, match="give multiples of 4"):
-        models["dit"].generate([1], Making(size=(18, 16)))
+        models["dit"].generate([1], Sampling(size=(18, 16)))
     with pytest.raises(ConfigError, match=r"the start is \[1, 3, 4, 4\] where \[1, 3, 8, 8\] is needed"):
         models["ddpm"].generate(1, start=torch.zeros(1, 3, 4, 4))
 

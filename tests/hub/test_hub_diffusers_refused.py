@@ -13,22 +13,13 @@ from tectum.hub.diffusers.folder import load_network, save_network
 from tectum.hub.diffusers.parts import WEIGHTS
 from tectum.nn.autoencoder import Autoencoder, tiny_autoencoder
 from tectum.nn.conditions import ConditionConfig
-from tectum.nn.dit import DiT, DiTConfig
+from tectum.nn.dit import DiT, dit
 from tectum.nn.unet import UNet
 from tectum.nn.unet_config import Attend, Level, tiny
 
 PLAIN = tiny()
 TEXT = tiny(context=6)
-DIT = DiTConfig(
-    channels_in=4,
-    channels_out=8,
-    patch=2,
-    width=24,
-    blocks=2,
-    heads=3,
-    told=ConditionConfig(features=256, shift=1.0, classes=5, null_class=True),
-    eps_mlp=1e-5,
-)
+DIT = replace(dit(2, 24, 3), told=ConditionConfig(features=256, shift=1.0, classes=5, null_class=True), eps_mlp=1e-5)
 FRESH = {
     "UNet2DModel": lambda: UNet(PLAIN),
     "UNet2DConditionModel": lambda: UNet(TEXT),
@@ -70,7 +61,7 @@ OTHERS = [
     ("UNet2DModel", {"attn_norm_num_groups": None, "resnet_time_scale_shift": "scale_shift"}, "the group norm of all others"),
     ("UNet2DModel", {"mid_block_type": "UNetMidBlock2DCrossAttn"}, "mid_block_type to 'UNetMidBlock2DCrossAttn'"),
     ("UNet2DConditionModel", {"mid_block_type": "UNetMidBlock2D"}, "mid_block_type to 'UNetMidBlock2D'"),
-    ("UNet2DConditionModel", {"norm_num_groups": 24}, "no network that can be built: 24 groups do not divide a width of 32"),
+    ("UNet2DConditionModel", {"norm_num_groups": 24}, "an impossible configuration: 24 groups do not divide a width of 32"),
     ("UNet2DConditionModel", {"num_attention_heads": 2}, "num_attention_heads to 2, .* must be None"),
     ("UNet2DConditionModel", {"attention_head_dim": [2, 7]}, "7 heads do not divide a width of 64"),
     ("UNet2DConditionModel", {"attention_head_dim": 0}, "attention_head_dim to 0, .* 1 or more"),

@@ -11,7 +11,8 @@ from tectum.errors import CheckpointError
 from tectum.hub.generators import load_text_to_image, save_text_to_image
 from tectum.hub.names import available, load
 from tectum.media.text import train_bpe
-from tectum.models.text_to_image import Sampling, TextToImage, tiny
+from tectum.models.latent_diffusion import Sampling
+from tectum.models.text_to_image import TextToImage, tiny
 from tectum.nn.unet_config import tiny as unet_tiny
 
 
@@ -42,7 +43,7 @@ def test_a_model_with_a_u_net_survives_too(model: TextToImage, tmp_path: Path) -
     unet = unet_tiny(channels=2, context=16)
     config = replace(model.config, denoiser=replace(unet, told=replace(unet.told, pooled=16)))
     torch.manual_seed(1)
-    made = TextToImage(config, model.tokenizer).eval()
+    made = TextToImage(config, model.prompts.tokenizer).eval()
     for parameter in made.network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     save_text_to_image(made, tmp_path / "unet", dtype=torch.float32)

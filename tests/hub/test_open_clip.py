@@ -14,6 +14,7 @@ from tectum import hub
 from tectum.errors import CheckpointError
 
 SAME_WITHIN_BLOCKS = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
+TOKENIZER_ONLY = shutil.ignore_patterns("[!t]*")
 WIDE = {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 1}
 
 
@@ -53,10 +54,7 @@ def wide(make: dict[str, Callable[..., Path]], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def openai(wide: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "openai"
-    folder.mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(wide / name, folder)
+    folder = shutil.copytree(wide, tmp_path / "openai", ignore=TOKENIZER_ONLY)
     extra = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(16), "vocab_size": torch.tensor(515)}
     save_file(converted(wide) | extra, folder / "model.safetensors")
     return folder
@@ -64,10 +62,7 @@ def openai(wide: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_clip(clip_folder: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "open_clip"
-    folder.mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(clip_folder / name, folder)
+    folder = shutil.copytree(clip_folder, tmp_path / "open_clip", ignore=TOKENIZER_ONLY)
     save_file(converted(clip_folder), folder / "open_clip_model.safetensors")
     vision = {"image_size": 32, "layers": 2, "width": 24, "patch_size": 8, "head_width": 8, "mlp_ratio": 2.0}
     text = {"context_length": 16, "vocab_size": 515, "width": 32, "heads": 4, "layers": 2, "mlp_ratio": 1.5}
@@ -95,17 +90,17 @@ def test_openai_tensors_give_the_vectors_and_do_not_tell_the_activation(
 ) -> None:
     with pytest.raises(CheckpointError, match=r"does not say which activation .* give activation='quick_gelu'"):
         hub.load(openai)
-    same(hub.load(openai, activation="quick_gelu"), oracle(wide, open_clip_pictures, texts), open_clip_pictures, texts)
+    same(hub.load(openai, activation="quick_gelu"), oracle(wide, pictures=open_clip_pictures), pictures=open_clip_pictures)
     other = hub.load(openai, activation="gelu")
     assert (other.embed(text=texts)["text"] - hub.load(wide).embed(text=texts)["text"]).abs().max() > 1e-3
 
 
 def test_open_clip_gives_the_vectors(
-    open_clip: Path, clip_folder: Path, oracle: Callable, same: Callable, open_clip_pictures: list, texts: list
+    open_clip: Path, clip_folder: Path, oracle: Callable, same: Callable, open_clip_pictures: list
 ) -> None:
-    expected = oracle(clip_folder, open_clip_pictures, texts)
+    expected = oracle(clip_folder, pictures=open_clip_pictures)
     space = hub.load(open_clip)
-    same(space, expected, open_clip_pictures, texts)
+    same(space, expected, pictures=open_clip_pictures)
 
     weights = load_file(open_clip / "open_clip_model.safetensors")
     parts = ("token_embedding", "positional_embedding", "text_projection", "transformer.", "ln_final")

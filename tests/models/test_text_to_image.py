@@ -8,9 +8,11 @@ from torch import Tensor
 
 from tectum.diffusion.solvers.ancestral import Ancestral
 from tectum.diffusion.solvers.multistep import Multistep
+from tectum.diffusion.solvers.unipc import UniPC
 from tectum.errors import ConfigError
 from tectum.media.text import train_bpe
-from tectum.models.text_to_image import Edit, Sampling, TextToImage, as_bytes, tiny
+from tectum.models.latent_diffusion import Edit, Sampling, as_bytes
+from tectum.models.text_to_image import TextToImage, tiny
 
 TEXTS = ["a red apple", "a green pear", "two cats in a hat"]
 
@@ -63,7 +65,7 @@ def test_without_guidance_the_negative_is_not_asked(model: TextToImage) -> None:
 def test_solvers_meet_where_steps_are_short(model: TextToImage) -> None:
     ends = [
         end(model, TEXTS, Sampling(steps=steps, guidance=2.0, solver=solver))
-        for steps, solver in ((400, Ancestral()), (100, Multistep(2)), (100, Sampling().solver))
+        for steps, solver in ((400, Ancestral()), (100, Multistep(2)), (100, UniPC()))
     ]
     spread = (ends[1] - ends[2]).abs().mean()
     assert spread < 0.02 * ends[2].std() and (ends[0] - ends[2]).abs().mean() < 0.1 * ends[2].std()
@@ -71,7 +73,7 @@ def test_solvers_meet_where_steps_are_short(model: TextToImage) -> None:
 
 def test_an_edit_of_little_strength_stays_near_and_one_of_full_strength_does_not(model: TextToImage) -> None:
     picture = torch.rand(3, 16, 16) * 2 - 1
-    latents = model.latents(picture[None])
+    latents = model.autoencoder.latents(picture[None]).detach()
     away = []
     for strength in (0.05, 1.0):
         with torch.no_grad():
@@ -102,19 +104,19 @@ def test_previews_are_on_the_way(model: TextToImage) -> None:
     "change, sentence",
     [
         (lambda config: replace(config, size=18), "whole number of patches"),
-        (lambda config: replace(config, fold=1), "folded by 1"),
         (lambda config: replace(config, text=replace(config.text, width=24)), "make them the same"),
-        (lambda config: replace(config, autoencoder=replace(config.autoencoder, latents=3)), "do not fit"),
+        (lambda config: replace(config, autoencoder=replace(config.autoencoder, latents=3)), "different models"),
+        (lambda config: replace(config, denoiser=replace(config.denoiser, context=24)), "different models"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(change, sentence: str) -> None:  # type: ignore[no-untyped-def]
+def test_parts_that_do_not_fit_are_refused(model: TextToImage, change, sentence: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match=sentence):
-        change(tiny(300))
+        TextToImage(change(tiny(model.prompts.tokenizer.vocab_size)), model.prompts.tokenizer)
 
 
 def test_bad_requests(model: TextToImage) -> None:
     with pytest.raises(ConfigError, match="resize"):
-        model.latents(torch.zeros(1, 3, 20, 16))
+        model.generate(TEXTS, Sampling(steps=1), edit=Edit(picture=torch.zeros(3, 20, 16)))
     with pytest.raises(ConfigError, match="one each"):
         model.generate(TEXTS, Sampling(steps=1), numbers=[1])
     with pytest.raises(ConfigError, match="at least one"):

@@ -35,3 +35,19 @@ def trained() -> Callable[[nn.Module], nn.Module]:
 def random() -> Callable[..., Tensor]:
     """`normal`."""
     return normal
+
+
+@pytest.fixture(scope="session")
+def extended() -> Callable[[nn.Module, nn.Module], nn.Module]:
+    """Makes of a network of one more dimension one that does to every slice of a grid what the given one does."""
+
+    def extend(flat: nn.Module, deep: nn.Module) -> nn.Module:
+        state = deep.state_dict()
+        for name, value in flat.state_dict().items():
+            if state[name].shape == value.shape:
+                state[name].copy_(value)
+            else:
+                state[name].zero_().select(2, state[name].shape[2] // 2).copy_(value)
+        return deep
+
+    return extend

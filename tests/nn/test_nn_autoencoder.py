@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
+from torch.nn import functional as F
 
 from tectum.errors import ConfigError
 from tectum.nn.autoencoder import Autoencoder, AutoencoderConfig, measured, sd_autoencoder, tiny_autoencoder
@@ -62,15 +63,10 @@ def test_codes_are_smaller_by_the_factor_and_do_not_depend_on_the_batch(dims: in
 
 @pytest.mark.parametrize("dims", [1, 2])
 def test_over_a_grid_that_is_constant_along_a_further_axis_the_autoencoder_of_more_dimensions_is_the_same(
-    dims: int, random: Callable, trained: Callable
+    dims: int, random: Callable, trained: Callable, extended: Callable
 ) -> None:
     flat, deep = (trained(Autoencoder(tiny_autoencoder(dims=d))) for d in (dims, dims + 1))
-    state = deep.state_dict()
-    for name, value in flat.state_dict().items():
-        if state[name].shape == value.shape:
-            state[name].copy_(value)
-        else:
-            state[name].zero_().select(2, state[name].shape[2] // 2).copy_(value)
+    extended(flat, deep)
     x = random(2, 3, *(8, 6)[:dims])
     expected, found = flat.encode(x), deep.encode(x.unsqueeze(2).expand(-1, -1, 4, *x.shape[2:]))
     torch.testing.assert_close(found.mean, expected.mean.unsqueeze(2).expand_as(found.mean), rtol=1e-9, atol=1e-11)
@@ -124,3 +120,15 @@ def test_what_does_not_fit_is_refused() -> None:
         with pytest.raises(ConfigError, match=message):
             replace(tiny_autoencoder(), **options)
     assert isinstance(AutoencoderConfig().factor, int)
+
+
+def test_a_folded_autoencoder_is_the_plain_one_of_unshuffled_pictures(random: Callable, trained: Callable) -> None:
+    plain = AutoencoderConfig(channels=12, widths=(8, 16), blocks=1, groups=4, attends=False)
+    folded = replace(plain, channels=3, fold=2)
+    assert folded.factor == 2 * plain.factor
+    one, other = trained(Autoencoder(plain)), Autoencoder(folded).double().eval()
+    other.load_state_dict(one.state_dict())
+    x = random(2, 3, 8, 12)
+    code = one.encode(F.pixel_unshuffle(x, 2)).mean
+    assert torch.equal(other.encode(x).mean, code)
+    assert torch.equal(other.decode(code), F.pixel_shuffle(one.decode(code), 2))

@@ -9,18 +9,11 @@ from torch import Tensor
 
 from tectum.errors import ConfigError
 from tectum.nn.conditions import ConditionConfig
-from tectum.nn.dit import DiT, DiTConfig, ToldBlock, dit, grid_positions, unpatch
+from tectum.nn.dit import DiT, ToldBlock, dit, grid_positions, unpatch
 from tectum.nn.patches import sincos_positions
 
-CONFIG = DiTConfig(
-    channels_in=3,
-    channels_out=3,
-    patch=2,
-    width=24,
-    blocks=2,
-    heads=4,
-    told=ConditionConfig(features=16, classes=5, null_class=True),
-)
+TOLD = ConditionConfig(features=16, classes=5, null_class=True)
+CONFIG = replace(dit(2, 24, 4), channels_in=3, channels_out=3, told=TOLD)
 TIMES = torch.tensor([3.0, 700.0, 0.0], dtype=torch.float64)
 CLASSES = torch.tensor([0, 5, 2])
 

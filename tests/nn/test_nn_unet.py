@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from tectum.diffusion.denoiser import Denoiser
 from tectum.diffusion.guidance import ClassifierFree
@@ -48,21 +47,10 @@ def test_a_grid_keeps_its_sizes_and_does_not_depend_on_its_batch(
     torch.testing.assert_close(y[1:2], alone, rtol=1e-10, atol=1e-12)
 
 
-def extended(theirs: nn.Module, ours: nn.Module) -> nn.Module:
-    """A network of one more dimension, which does to every slice of a grid what the given one does."""
-    state = ours.state_dict()
-    for name, value in theirs.state_dict().items():
-        if state[name].shape == value.shape:
-            state[name].copy_(value)
-        else:
-            state[name].zero_().select(2, state[name].shape[2] // 2).copy_(value)
-    return ours.eval()
-
-
 @pytest.mark.parametrize("padding", ["both", "end"])
 @pytest.mark.parametrize("dims", [1, 2])
 def test_over_a_grid_that_is_constant_along_a_further_axis_the_network_of_more_dimensions_is_the_same(
-    dims: int, padding: str, random: Callable, trained: Callable
+    dims: int, padding: str, random: Callable, trained: Callable, extended: Callable
 ) -> None:
     """A kernel with nothing off its middle sees one slice, every slice is the same, and attention to copies is attention."""
     config = replace(tiny(dims=dims, context=5), padding=padding)

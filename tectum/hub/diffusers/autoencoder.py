@@ -6,27 +6,12 @@ from typing import Any
 
 import torch
 
-from tectum.hub.diffusers.parts import (
-    SILU,
-    Component,
-    Options,
-    configured,
-    described,
-    filled,
-    named,
-    options,
-    plain_attention,
-    residual,
-    unsaid,
-    weights,
-    write,
-)
+from tectum.hub.diffusers.parts import SILU, Component, Layout, Options, named, plain_attention, residual, wordless
 from tectum.hub.keymap import Rule, both
 from tectum.nn.autoencoder import Autoencoder, AutoencoderConfig
 
 CLASS = "AutoencoderKL"
 _DOWN, _UP = "DownEncoderBlock2D", "UpDecoderBlock2D"
-_NOTES = ("sample_size", "force_upcast")  # of its pipelines: tiles, and float32 where float16 overflows
 _DEFAULTS: Mapping[str, Any] = {
     "in_channels": 3, "out_channels": 3, "down_block_types": (_DOWN,), "up_block_types": (_UP,), "block_out_channels": (64,),
     "layers_per_block": 1, "act_fn": "silu", "latent_channels": 4, "norm_num_groups": 32, "sample_size": 32,
@@ -35,6 +20,8 @@ _DEFAULTS: Mapping[str, Any] = {
 }  # fmt: skip
 _FLAGS = ("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention")
 _ONLY = {"act_fn": SILU, **dict.fromkeys(_FLAGS, (False, True))}
+_NOTES = ("sample_size", "force_upcast")  # of its pipelines: tiles, and float32 where float16 overflows
+_LAYOUT = Layout(CLASS, _DEFAULTS, _ONLY, _NOTES)
 
 
 def _rules() -> Iterator[Rule]:
@@ -59,10 +46,9 @@ def load(folder: Path, said: Mapping[str, Any]) -> Component[Autoencoder]:
     Raises:
         CheckpointError: if the folder is incomplete, contradicts itself, or asks for what is not known here.
     """
-    given = options(folder / "config.json", said, _DEFAULTS, _ONLY)
-    config = configured(lambda: _config(given), given.where)
-    notes = {key: given[key] for key in _NOTES if given[key] != _DEFAULTS[key]}
-    return Component(filled(lambda: Autoencoder(config), RULES, weights(folder), str(folder)), notes)
+    given = _LAYOUT.options(folder, said)
+    config = given.configure(_config)
+    return _LAYOUT.component(given, lambda: Autoencoder(config), RULES)
 
 
 def save(component: Component[Autoencoder], folder: Path, dtype: torch.dtype) -> None:
@@ -71,8 +57,7 @@ def save(component: Component[Autoencoder], folder: Path, dtype: torch.dtype) ->
     Raises:
         CheckpointError: if it has no words for something in the network.
     """
-    values = described(_DEFAULTS, component.notes, _said(component.network.config))
-    write(folder, CLASS, values, named(component.network, RULES), dtype)
+    _LAYOUT.write(component, folder, _said(component.network.config), named(component.network, RULES), dtype)
 
 
 def _config(given: Options) -> AutoencoderConfig:
@@ -113,8 +98,7 @@ def _scaling(given: Options) -> tuple[float | tuple[float, ...], float | tuple[f
 
 
 def _said(config: AutoencoderConfig) -> dict[str, Any]:
-    if config.dims != 2:
-        raise unsaid(f"grids of {config.dims} dimensions")
+    wordless((f"grids of {config.dims} dimensions", config.dims != 2), ("folded grids", config.fold != 1))
     levels, scaling = len(config.widths), {}
     if isinstance(config.scale, tuple) or isinstance(config.shift, tuple):
         scales, shifts = (

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tectum.errors import CheckpointError
 from tectum.hub.diffusers import dit
-from tectum.hub.diffusers.folder import load_network
+from tectum.hub.diffusers.folder import load_network, read_index
 from tectum.hub.diffusers.parts import WEIGHTS
 from tectum.hub.diffusers.pipelines import KINDS, pipeline_scheduler, size_of
 from tectum.hub.diffusers.schedulers import Changes
@@ -52,23 +52,16 @@ def describe(folder: str | Path) -> Description:
     """What is in the folder of any pipeline, by its index and the heads of its files.
 
     Raises:
-        CheckpointError: if the index is missing or damaged, or a part that it names is not there.
+        CheckpointError: as `read_index`.
     """
-    folder = Path(folder)
-    index = read_json(folder / "model_index.json")
-    parts = {}
-    for name, value in index.items():
-        match value:
-            case [None, None]:
-                parts[name] = Part("none", 0, 0)
-            case [str(), str(kind)]:
-                place = folder / name
-                if Path(name).name != name or not place.is_dir():
-                    raise CheckpointError(f"{folder / 'model_index.json'} names a part {name!r} that is not there: fetch it too")
-                files = [file for file in sorted(place.iterdir()) if file.is_file()]
-                parts[name] = Part(kind, _parameters(files), sum(file.stat().st_size for file in files))
-    kind = str(index.get("_class_name"))
-    return Description(kind, kind in KINDS, parts)
+    index, parts = read_index(folder), {}
+    for name, part in index.parts.items():
+        if part is None:
+            parts[name] = Part("none", 0, 0)
+        else:
+            files = [file for file in sorted((index.folder / name).iterdir()) if file.is_file()]
+            parts[name] = Part(part[1], _parameters(files), sum(file.stat().st_size for file in files))
+    return Description(index.kind, index.kind in KINDS, parts)
 
 
 def scheduler_changes(folder: str | Path, steps: int) -> Changes:

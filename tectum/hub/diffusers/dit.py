@@ -12,20 +12,7 @@ from typing import Any
 import torch
 
 from tectum.errors import CheckpointError
-from tectum.hub.diffusers.parts import (
-    Component,
-    Options,
-    attention,
-    configured,
-    described,
-    embedding,
-    filled,
-    named,
-    options,
-    unsaid,
-    write,
-)
-from tectum.hub.diffusers.parts import weights as read_weights
+from tectum.hub.diffusers.parts import Component, Layout, Options, attention, embedding, filled, named, weights, wordless
 from tectum.hub.files import read_tensors
 from tectum.hub.keymap import Rule, both, fused, to_theirs
 from tectum.nn.conditions import ConditionConfig
@@ -44,7 +31,7 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "dropout": (0.0,), "attention_bias": (True,), "activation_fn": ("gelu-approximate",), "norm_type": ("ada_norm_zero",),
     "norm_elementwise_affine": (False,),
 }  # fmt: skip
-_NOTES = ("sample_size", "norm_num_groups", "upcast_attention")
+_LAYOUT = Layout(CLASS, _DEFAULTS, _ONLY, ("sample_size", "norm_num_groups", "upcast_attention"))
 # What the old class has besides, and where it has other defaults.
 _OLD_NONE = ("cross_attention_dim", "num_vector_embeds", "caption_channels", "interpolation_scale", "use_additional_conditions")
 _OLD_FALSE = ("use_linear_projection", "only_cross_attention", "double_self_attention")
@@ -56,6 +43,7 @@ _OLD_DEFAULTS: Mapping[str, Any] = {
 _OLD_ONLY: Mapping[str, tuple[Any, ...]] = {
     **_ONLY, **dict.fromkeys(_OLD_NONE, (None,)), **dict.fromkeys(_OLD_FALSE, (False,)), "attention_type": ("default",),
 }  # fmt: skip
+_OLD_LAYOUT = Layout(OLD_CLASS, _OLD_DEFAULTS, _OLD_ONLY, _LAYOUT.notes)
 
 _TOLD = "transformer_blocks.{}.norm1.emb."
 _FIRST = _TOLD.format(0)
@@ -98,19 +86,17 @@ def load(folder: Path, said: Mapping[str, Any], *, compat: bool = False) -> Comp
     Raises:
         CheckpointError: if the folder is incomplete, contradicts itself, or asks for what is not known here.
     """
-    old = said.get("_class_name") == OLD_CLASS
-    given = options(folder / "config.json", said, _OLD_DEFAULTS if old else _DEFAULTS, _OLD_ONLY if old else _ONLY)
-    config = configured(lambda: _config(given), given.where)
+    given = (_OLD_LAYOUT if said.get("_class_name") == OLD_CLASS else _LAYOUT).options(folder, said)
+    config = given.configure(_config)
     if not compat:
         config = replace(config, told=replace(config.told, shift=0.0), eps_mlp=1e-6)
-    tensors = read_weights(folder)
+    tensors = weights(folder)
     for key in [key for key in tensors if ".norm1.emb." in key and not key.startswith(_FIRST)]:
         # They keep these in every block, and use each; in all weights that there are they are the same.
         first = tensors.get(_FIRST + key.split(".norm1.emb.")[1])
         if first is None or not torch.equal(tensors.pop(key), first):
             raise CheckpointError(f"{folder}: {key} differs from block 0's, and a network here has one embedding of the time")
-    notes = {key: given[key] for key in _NOTES if given[key] != _DEFAULTS[key]}
-    return Component(filled(lambda: DiT(config), RULES, tensors, str(folder)), notes)
+    return _LAYOUT.component(given, lambda: DiT(config), RULES, tensors)
 
 
 def save(component: Component[DiT], folder: Path, dtype: torch.dtype) -> None:
@@ -120,12 +106,11 @@ def save(component: Component[DiT], folder: Path, dtype: torch.dtype) -> None:
         CheckpointError: if it would be another network there: read with `compat`, or trained in diffusers' way, it is not.
     """
     config = component.network.config
-    values = described(_DEFAULTS, component.notes, _said(config))
-    tensors = named(component.network, RULES)
+    values, tensors = _said(config), named(component.network, RULES)
     shared = {key.removeprefix(_FIRST): tensor for key, tensor in tensors.items() if key.startswith(_FIRST)}
     for i in range(1, config.blocks):
         tensors |= {_TOLD.format(i) + key: tensor.clone() for key, tensor in shared.items()}
-    write(folder, CLASS, values, tensors, dtype)
+    _LAYOUT.write(component, folder, values, tensors, dtype)
 
 
 def load_original(file: str | Path, config: DiTConfig) -> DiT:
@@ -163,7 +148,7 @@ def _config(given: Options) -> DiTConfig:
 def _said(config: DiTConfig) -> dict[str, Any]:
     told = config.told
     plain = ConditionConfig(features=_FEATURES, shift=1.0, classes=told.classes, null_class=told.classes > 0)
-    for what, there in (
+    wordless(
         (f"grids of {config.dims} dimensions", config.dims != 2),
         ("tokens to attend to", config.context is not None),
         ("a Transformer that is told no class", not told.classes),
@@ -173,9 +158,7 @@ def _said(config: DiTConfig) -> dict[str, Any]:
             told == replace(plain, shift=0.0),
         ),
         (f"a Transformer that is told in this way, {told},", told not in (plain, replace(plain, shift=0.0))),
-    ):
-        if there:
-            raise unsaid(what)
+    )
     return {
         "num_attention_heads": config.heads,
         "attention_head_dim": config.width // config.heads,

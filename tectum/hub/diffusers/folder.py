@@ -27,6 +27,8 @@ CLASSES = (
     dit.OLD_CLASS,
 )  # fmt: skip
 """The classes of networks that are read."""
+FILTERS = ("safety_checker", "feature_extractor", "image_encoder")
+"""Parts of pipelines that nothing here asks for, and that are large: their folders need not be there."""
 
 N = TypeVar("N", bound=Network)
 
@@ -83,6 +85,46 @@ def save_network(component: Component[N] | N, folder: str | Path, *, dtype: torc
             unet.save(part, beside, dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What a model_index.json says.
+
+    folder: where it is.
+    kind: the class of the pipeline, such as "StableDiffusionPipeline".
+    parts: the library and the class of each part, whose files are in the folder of its name; None for a part left out.
+    settings: what else it says.
+    """
+
+    folder: Path
+    kind: str
+    parts: Mapping[str, tuple[str, str] | None]
+    settings: Mapping[str, Any]
+
+
+def read_index(folder: str | Path) -> Index:
+    """The index of a pipeline's folder.
+
+    Raises:
+        CheckpointError: if it is missing or damaged, or a part that it names is not there; of `FILTERS`, any may be left out.
+    """
+    folder = Path(folder)
+    parts: dict[str, tuple[str, str] | None] = {}
+    said = read_json(folder / "model_index.json")
+    for name, value in said.items():
+        match value:
+            case [None, None]:
+                parts[name] = None
+            case [str(library), str(kind)]:
+                if Path(name).name == name and (folder / name).is_dir():
+                    parts[name] = library, kind
+                elif name in FILTERS:
+                    parts[name] = None
+                else:
+                    raise CheckpointError(f"{folder / 'model_index.json'} names a part {name!r} that is not there: fetch it too")
+    settings = {name: value for name, value in said.items() if name not in parts and not name.startswith("_")}
+    return Index(folder, str(said.get("_class_name")), parts, settings)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Pipeline:
     """A folder with a model_index.json.
@@ -109,29 +151,15 @@ def load_pipeline(folder: str | Path, *, compat: bool = False) -> Pipeline:
         compat: as for `load_network`.
 
     Raises:
-        CheckpointError: if the index is missing or damaged, a part that it names is not there, or as for `load_network`.
+        CheckpointError: as for `read_index` and `load_network`.
     """
-    folder = Path(folder)
-    index = read_json(folder / "model_index.json")
-    networks: dict[str, Component[Any]] = {}
-    others: dict[str, tuple[str, str] | None] = {}
-    settings = {}
-    for name, value in index.items():
-        if name.startswith("_"):
-            continue
-        match value:
-            case [None, None]:
-                others[name] = None
-            case [str(library), str(kind)]:
-                if Path(name).name != name or not (folder / name).is_dir():
-                    raise CheckpointError(f"{folder / 'model_index.json'} names a part {name!r} that is not there: fetch it too")
-                if kind in CLASSES:
-                    networks[name] = load_network(folder / name, compat=compat)
-                else:
-                    others[name] = (library, kind)
-            case _:
-                settings[name] = value
-    return Pipeline(folder, str(index.get("_class_name")), networks, others, settings)
+    index, networks = read_index(folder), {}
+    others = dict(index.parts)
+    for name, part in index.parts.items():
+        if part is not None and part[1] in CLASSES:
+            networks[name] = load_network(index.folder / name, compat=compat)
+            del others[name]
+    return Pipeline(index.folder, index.kind, networks, others, index.settings)
 
 
 def save_pipeline(pipeline: Pipeline, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> None:

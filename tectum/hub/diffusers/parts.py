@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tectum.errors import CheckpointError, ConfigError
+from tectum.errors import CheckpointError
 from tectum.hub.files import read_weights, write_json, write_tensors
 from tectum.hub.keymap import Rule, both, plan, to_ours, to_theirs
-from tectum.hub.layouts.clip_hf import whole
+from tectum.hub.layouts.clip_hf import possible, whole
 
 WEIGHTS = "diffusion_pytorch_model"
 SILU = ("silu", "swish")
@@ -84,31 +84,64 @@ class Options:
         """The error for a value that is not known here, and which are."""
         return CheckpointError(f"{self.where} sets {key} to {self[key]!r}, which is not read here: {known}")
 
+    def configure(self, make: Callable[["Options"], C]) -> C:
+        """The configuration that `make` makes of them, its error in terms of the file."""
+        with possible(self.where, "configuration"):
+            return make(self)
 
-def options(where: Path, said: Mapping[str, Any], defaults: Mapping[str, Any], only: Mapping[str, tuple[Any, ...]]) -> Options:
-    """Options of which none is unknown, and those in `only` have a value that is listed there.
 
-    Raises:
-        CheckpointError: if that is not so: what an option does to the numbers is not guessed.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How diffusers writes one class of networks.
+
+    name: of the class.
+    defaults: all its options.
+    only: of some of them the values that are read.
+    notes: those that no number depends on.
     """
-    strange = sorted(key for key in said if key not in defaults and not key.startswith("_"))
-    if strange:
-        raise CheckpointError(
-            f"{where} has an option {strange[0]!r} that is not known here: remove it if the network does not depend on it"
-        )
-    found = Options(where, {**defaults, **{key: value for key, value in said.items() if key in defaults}})
-    for key, allowed in only.items():
-        if found[key] not in allowed:
-            raise found.refuse(key, f"it must be {' or '.join(map(repr, allowed))}")
-    return found
 
+    name: str
+    defaults: Mapping[str, Any]
+    only: Mapping[str, tuple[Any, ...]]
+    notes: tuple[str, ...]
 
-def configured(make: Callable[[], C], where: Path) -> C:
-    """What `make` makes of options, its error in terms of the file."""
-    try:
-        return make()
-    except ConfigError as error:
-        raise CheckpointError(f"{where} describes no network that can be built: {error}") from error
+    def options(self, folder: Path, said: Mapping[str, Any]) -> Options:
+        """The options that the config.json of a folder says: none is unknown, and those in `only` have a value listed there.
+
+        Raises:
+            CheckpointError: if that is not so: what an option does to the numbers is not guessed.
+        """
+        where = folder / "config.json"
+        strange = sorted(key for key in said if key not in self.defaults and not key.startswith("_"))
+        if strange:
+            raise CheckpointError(
+                f"{where} has an option {strange[0]!r} that is not known here: remove it if the network does not depend on it"
+            )
+        found = Options(where, {key: said.get(key, value) for key, value in self.defaults.items()})
+        for key, allowed in self.only.items():
+            if found[key] not in allowed:
+                raise found.refuse(key, f"it must be {' or '.join(map(repr, allowed))}")
+        return found
+
+    def component(
+        self, given: Options, make: Callable[[], N_co], rules: Iterable[Rule], theirs: Mapping[str, Tensor] | None = None
+    ) -> Component[N_co]:
+        """The network that `make` makes, filled with `theirs` or what is beside its options, and its notes.
+
+        Raises:
+            CheckpointError: if the weights are not there, or not those of such a network.
+        """
+        folder = given.where.parent
+        network = filled(make, rules, weights(folder) if theirs is None else theirs, str(folder))
+        return Component(network, {key: given[key] for key in self.notes if given[key] != self.defaults[key]})
+
+    def write(
+        self, component: Component[Any], folder: Path, said: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype
+    ) -> None:
+        """The two files of a network: what is `said` goes over the notes, these over the defaults."""
+        notes = {key: value for key, value in component.notes.items() if key in self.defaults}
+        write_json(folder / "config.json", {"_class_name": self.name, **self.defaults, **notes, **said})
+        write_tensors(folder / f"{WEIGHTS}.safetensors", tensors, dtype)
 
 
 def attention(ours: str, theirs: str, *, bias: bool) -> Iterator[Rule]:
@@ -175,17 +208,6 @@ def modern(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def write(folder: Path, name: str, values: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-    """The two files of a network of the class `name`."""
-    write_json(folder / "config.json", {"_class_name": name, **values})
-    write_tensors(folder / f"{WEIGHTS}.safetensors", tensors, dtype)
-
-
-def described(defaults: Mapping[str, Any], notes: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of a class: its defaults, over them those of a component's notes that it has, over them what is said."""
-    return {**defaults, **{key: value for key, value in notes.items() if key in defaults}, **said}
-
-
 def named(network: nn.Module, rules: Iterable[Rule]) -> dict[str, Tensor]:
     """The weights of a network under the names of a layout.
 
@@ -195,11 +217,18 @@ def named(network: nn.Module, rules: Iterable[Rule]) -> dict[str, Tensor]:
     ours = network.state_dict()
     rules = list(rules)
     known = {part for entry in plan(rules, ours) for part in entry.ours}
-    if left := sorted(ours.keys() - known):
-        raise unsaid(left[0])
+    wordless(*((key, key not in known) for key in sorted(ours)))
     return to_theirs(rules, ours)
 
 
-def unsaid(what: str) -> CheckpointError:
-    """The error for what a layout has no words for."""
-    return CheckpointError(f"the layout of diffusers has no words for {what}: a network can be saved there only without it")
+def wordless(*parts: tuple[str, object], within: str = "") -> None:
+    """Refuses what a layout has no words for: each part by its name, and whether it is there; all perhaps `within` something.
+
+    Raises:
+        CheckpointError: if one is.
+    """
+    for what, there in parts:
+        if there:
+            raise CheckpointError(
+                f"the layout of diffusers has no words for {what}{within}: a network can be saved there only without it"
+            )

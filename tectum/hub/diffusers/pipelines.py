@@ -1,7 +1,7 @@
 """Whole pipelines of diffusers: a folder with a model_index.json becomes something that makes pictures.
 
     model = load("stable-diffusion-v1-5")
-    pictures = model.generate(["a red apple"], Making(steps=30, guidance=7.5, seed=1))
+    pictures = model.generate(["a red apple"], Sampling(steps=30, guidance=7.5, seed=1))
 
 Read are the folders of Stable Diffusion and SDXL (text encoders of transformers' CLIP), DiT, DDPM and DDIM.
 """
@@ -31,7 +31,8 @@ from tectum.hub.layouts.clip_hf import RULES, TEXT_DEFAULTS, UNUSED, text_config
 from tectum.hub.tokens import read_tokenizer
 from tectum.media.text import Tokenizer
 from tectum.models.clip_text import ClipText
-from tectum.models.latent_diffusion import LatentDiffusion, Prompts
+from tectum.models.latent_diffusion import LatentDiffusion
+from tectum.models.prompts import ClipPrompts
 from tectum.nn.autoencoder import Autoencoder
 from tectum.nn.conditions import ConditionConfig
 from tectum.nn.dit import DiT
@@ -175,7 +176,7 @@ def size_of(folder: Path, kind: str, component: Component[Any]) -> tuple[int, in
     return sides[0], sides[1]
 
 
-def _prompts(pipeline: Pipeline, told: ConditionConfig) -> Prompts:
+def _prompts(pipeline: Pipeline, told: ConditionConfig) -> ClipPrompts:
     folder = pipeline.folder
     doubled = pipeline.kind == "StableDiffusionXLPipeline"
     if told.sizes != (6 if doubled else 0) or bool(told.pooled) != doubled:
@@ -190,7 +191,7 @@ def _prompts(pipeline: Pipeline, told: ConditionConfig) -> Prompts:
         encoders.append(encoder)
         tokenizers.append(tokenizer)
     zeros = bool(pipeline.settings.get("force_zeros_for_empty_prompt", True)) and doubled
-    return Prompts(encoders, tokenizers, pooled=doubled, zeros=zeros)
+    return ClipPrompts(encoders, tokenizers, pooled=doubled, zeros=zeros)
 
 
 def _agree(folder: Path, encoder: ClipText, end: int, tokenizer: Tokenizer) -> None:

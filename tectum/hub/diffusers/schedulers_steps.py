@@ -190,7 +190,7 @@ class TheirPLMS:
         end = self.ends[int(state.step)]
         mean = combine(*zip(WEIGHTS[len(said) - 1], said, strict=True))
         x = self._moved(state.x, mean, here, end)
-        if not state.past and self.second is not None:
+        if int(state.step) == 0 and self.second is not None:
             again = self._said(Seen(self.second, denoiser(x, self.second), x))
             x = self._moved(state.x, (said[0] + again) / 2, self.begin, self.second)
         return State(x, state.step + 1, past)
@@ -245,6 +245,8 @@ class TheirThird:
     def __call__(self, state: State, denoiser: Denoise, here: Point, there: Point) -> State:
         """The step."""
         after = Multistep(3, "published", eta=1.0, noise=self.noise)(state, denoiser, here, there)
+        if len(after.past) < 3:  # begun in the middle
+            return after
         x = torch.add(after.x, _second_difference(after.past, there), alpha=-float(there.alpha))
         return after._replace(x=x)
 

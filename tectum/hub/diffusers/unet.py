@@ -6,22 +6,7 @@ from typing import Any
 
 import torch
 
-from tectum.hub.diffusers.parts import (
-    SILU,
-    Component,
-    Options,
-    configured,
-    described,
-    embedding,
-    filled,
-    named,
-    options,
-    plain_attention,
-    residual,
-    unsaid,
-    weights,
-    write,
-)
+from tectum.hub.diffusers.parts import SILU, Component, Layout, Options, embedding, named, plain_attention, residual, wordless
 from tectum.hub.keymap import Rule, both
 from tectum.nn.conditions import ConditionConfig
 from tectum.nn.residual import Modulation, Padding
@@ -51,6 +36,7 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     **ONLY, "mid_block_type": ("UNetMidBlock2D", None), "downsample_type": ("conv",), "upsample_type": ("conv",),
     "class_embed_type": (None,), "add_attention": (False, True),
 }  # fmt: skip
+_LAYOUT = Layout(CLASS, _DEFAULTS, _ONLY, ("sample_size", "num_train_timesteps"))
 _PLAIN, _ATTENDING = ("DownBlock2D", "UpBlock2D"), ("AttnDownBlock2D", "AttnUpBlock2D")
 _PADDINGS: Mapping[int, Padding] = {0: "end", 1: "both"}
 _MODULATIONS: Mapping[str, Modulation] = {"default": "shift", "scale_shift": "scale_shift"}
@@ -82,10 +68,9 @@ def load(folder: Path, said: Mapping[str, Any]) -> Component[UNet]:
     Raises:
         CheckpointError: if the folder is incomplete, contradicts itself, or asks for what is not known here.
     """
-    given = options(folder / "config.json", said, _DEFAULTS, _ONLY)
-    config = configured(lambda: _config(given), given.where)
-    notes = {key: given[key] for key in ("sample_size", "num_train_timesteps") if given[key] is not None}
-    return Component(filled(lambda: UNet(config), RULES, weights(folder), str(folder)), notes)
+    given = _LAYOUT.options(folder, said)
+    config = given.configure(_config)
+    return _LAYOUT.component(given, lambda: UNet(config), RULES)
 
 
 def save(component: Component[UNet], folder: Path, dtype: torch.dtype) -> None:
@@ -94,8 +79,7 @@ def save(component: Component[UNet], folder: Path, dtype: torch.dtype) -> None:
     Raises:
         CheckpointError: if it has no words for something in the network.
     """
-    values = described(_DEFAULTS, component.notes, _said(component.network.config))
-    write(folder, CLASS, values, named(component.network, RULES), dtype)
+    _LAYOUT.write(component, folder, _said(component.network.config), named(component.network, RULES), dtype)
 
 
 def levels(given: Options, plain: tuple[str, str], attending: tuple[str, str]) -> list[bool]:
@@ -139,25 +123,26 @@ def conditions(given: Options) -> ConditionConfig:
     )
 
 
-def common_said(config: UNetConfig) -> dict[str, Any]:
-    """The inverse of `common` and `conditions`.
+def common_said(config: UNetConfig, plain: tuple[str, str], attending: tuple[str, str]) -> dict[str, Any]:
+    """The inverse of `levels`, `common` and `conditions`.
 
     Raises:
         CheckpointError: if both U-Nets of diffusers have no words for something.
     """
     told = config.told
     widths = [level.width for level in config.levels]
-    for what, there in (
+    wordless(
         (f"grids of {config.dims} dimensions", config.dims != 2),
         (f"{told.features} features of the time beside a first width of {widths[0]}", told.features != widths[0]),
         ("random Fourier features of the time", told.bandwidth is not None),
-    ):
-        if there:
-            raise unsaid(what)
+    )
+    blocks = [plain if level.attend is None else attending for level in config.levels]
     return {
         "in_channels": config.channels_in,
         "out_channels": config.channels_out,
         "block_out_channels": widths,
+        "down_block_types": [down for down, _ in blocks],
+        "up_block_types": [up for _, up in reversed(blocks)],
         "time_embedding_dim": config.embedding,
         "flip_sin_to_cos": told.order == "cos_sin",
         "freq_shift": int(told.shift) if told.shift == int(told.shift) else told.shift,
@@ -206,21 +191,16 @@ def _said(config: UNetConfig) -> dict[str, Any]:
     heads = {width // attend.heads for width, attend in there}
     one_head = all(attend.heads == 1 for _, attend in there)
     told = config.told
-    for what, unknown in (
+    wordless(
         ("spatial Transformers", any(attend.depth for _, attend in there)),
         ("a vector of a text, or a weight of guidance", told.pooled or told.guidance),
         ("levels of different numbers of blocks", len({level.blocks for level in config.levels}) > 1),
         ("heads of different widths", not one_head and len(heads) > 1),
-    ):
-        if unknown:
-            raise unsaid(f"{what} in a {CLASS}")
-    count = range(len(config.levels))
-    attending = [level.attend is not None for level in config.levels]
+        within=f" in a {CLASS}",
+    )
     return {
-        **common_said(config),
+        **common_said(config, _PLAIN, _ATTENDING),
         "layers_per_block": config.levels[0].blocks,
-        "down_block_types": [(_PLAIN, _ATTENDING)[attending[i]][0] for i in count],
-        "up_block_types": [(_PLAIN, _ATTENDING)[attending[i]][1] for i in reversed(count)],
         "mid_block_type": "UNetMidBlock2D" if config.has_middle else None,
         "add_attention": config.middle is not None,
         "attention_head_dim": None if one_head else heads.pop(),

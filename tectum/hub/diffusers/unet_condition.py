@@ -9,20 +9,7 @@ import torch
 from torch import Tensor
 
 from tectum.errors import CheckpointError
-from tectum.hub.diffusers.parts import (
-    Component,
-    Options,
-    attention,
-    configured,
-    described,
-    embedding,
-    filled,
-    named,
-    options,
-    unsaid,
-    weights,
-    write,
-)
+from tectum.hub.diffusers.parts import Component, Layout, Options, attention, embedding, named, wordless
 from tectum.hub.diffusers.unet import ATTENTIONS, DEFAULTS, ONLY, SHARED, common, common_said, conditions, levels
 from tectum.hub.files import read_json
 from tectum.hub.keymap import Rule, both, fused
@@ -37,10 +24,6 @@ _NONE = (  # options that are read where they are not set
     "time_embedding_act_fn", "timestep_post_act", "cross_attention_norm",
 )  # fmt: skip
 _FALSE = ("dual_cross_attention", "class_embeddings_concat", "resnet_skip_time_act")
-# No number depends on them: where they would matter the network is refused, or the attention is PyTorch's fused one.
-_NOTES = (
-    "sample_size", "use_linear_projection", "upcast_attention", "addition_embed_type_num_heads", "mid_block_only_cross_attention",
-)  # fmt: skip
 _DEFAULTS: Mapping[str, Any] = {
     **DEFAULTS, **dict.fromkeys(_NONE), **dict.fromkeys(_FALSE, False), "in_channels": 4, "out_channels": 4,
     "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"), "block_out_channels": (320, 640, 1280, 1280),
@@ -55,6 +38,11 @@ _ONLY: Mapping[str, tuple[Any, ...]] = {
     "class_embed_type": (None, "projection"), "addition_embed_type": (None, "text_time"), "conv_in_kernel": (3,),
     "conv_out_kernel": (3,), "attention_type": ("default",), "resnet_out_scale_factor": (1.0,),
 }  # fmt: skip
+# No number depends on them: where they would matter the network is refused, or the attention is PyTorch's fused one.
+_NOTES = (
+    "sample_size", "use_linear_projection", "upcast_attention", "addition_embed_type_num_heads", "mid_block_only_cross_attention",
+)  # fmt: skip
+_LAYOUT = Layout(CLASS, _DEFAULTS, _ONLY, _NOTES)
 _PLAIN, _ATTENDING = ("DownBlock2D", "UpBlock2D"), ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D")
 
 
@@ -96,10 +84,9 @@ def load(folder: Path, said: Mapping[str, Any], pooled: int | None = None) -> Co
     Raises:
         CheckpointError: if the folder is incomplete, contradicts itself, or asks for what is not known here.
     """
-    given = options(folder / "config.json", said, _DEFAULTS, _ONLY)
-    config = configured(lambda: _config(given, pooled), given.where)
-    notes = {key: given[key] for key in _NOTES if given[key] != _DEFAULTS[key]}
-    return Component(filled(lambda: UNet(config), rules(config), weights(folder), str(folder)), notes)
+    given = _LAYOUT.options(folder, said)
+    config = given.configure(lambda given: _config(given, pooled))
+    return _LAYOUT.component(given, lambda: UNet(config), rules(config))
 
 
 def save(component: Component[UNet], folder: Path, dtype: torch.dtype) -> None:
@@ -109,11 +96,10 @@ def save(component: Component[UNet], folder: Path, dtype: torch.dtype) -> None:
         CheckpointError: if it has no words for something in the network.
     """
     config = component.network.config
-    values = described(_DEFAULTS, component.notes, _said(config))
-    tensors = named(component.network, rules(config))
-    if not values["use_linear_projection"]:
+    values, tensors = _said(config), named(component.network, rules(config))
+    if not component.notes.get("use_linear_projection"):
         tensors = {key: _as_kernel(key, tensor) for key, tensor in tensors.items()}
-    write(folder, CLASS, values, tensors, dtype)
+    _LAYOUT.write(component, folder, values, tensors, dtype)
 
 
 def _as_kernel(key: str, tensor: Tensor) -> Tensor:
@@ -181,27 +167,23 @@ def _pooled(folder: Path) -> int:
 
 
 def _said(config: UNetConfig) -> dict[str, Any]:
-    told, count = config.told, range(len(config.levels))
+    told = config.told
     attends = [level.attend for level in config.levels]
     there = [attend for attend in (*attends, config.middle) if attend]
     last = attends[-1] and replace(attends[-1], only_context=False)
-    for what, unknown in (
+    wordless(
         ("attention that is no spatial Transformer", any(not attend.depth for attend in there)),
         ("no context", config.context is None),
         ("two blocks in the middle without attention", config.has_middle and config.middle is None),
         ("attention to the context alone in the middle", config.middle and config.middle.only_context),
         ("attention in the middle that differs from the last level's", last and config.middle and last != config.middle),
         ("a class beside a vector of a text", told.classes and told.pooled and not told.sizes),
-    ):
-        if unknown:
-            raise unsaid(f"{what} in a {CLASS}")
+        within=f" in a {CLASS}",
+    )
     filling = [attend or config.middle or there[0] for attend in attends]  # where nothing attends any will do
-    attending = [attend is not None for attend in attends]
     return {
-        **common_said(config),
+        **common_said(config, _PLAIN, _ATTENDING),
         "layers_per_block": [level.blocks for level in config.levels],
-        "down_block_types": [(_PLAIN, _ATTENDING)[attending[i]][0] for i in count],
-        "up_block_types": [(_PLAIN, _ATTENDING)[attending[i]][1] for i in reversed(count)],
         "mid_block_type": _MIDDLE if config.has_middle else None,
         "attention_head_dim": [attend.heads for attend in filling],
         "transformer_layers_per_block": [attend.depth for attend in filling],

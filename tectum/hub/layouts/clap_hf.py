@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tectum.errors import CheckpointError, ConfigError
+from tectum.errors import CheckpointError
 from tectum.hub.bridge import TEXT, assemble, config_of, named
 from tectum.hub.files import read_weights, write_json, write_tensors
 from tectum.hub.keymap import Rule, both
-from tectum.hub.layouts.clip_hf import activation_of, section, whole, word_for
+from tectum.hub.layouts.clip_hf import activation_of, possible, section, trunk_config, trunk_section, whole, word_for
 from tectum.hub.sounds import read_sounds, write_sounds
 from tectum.hub.tokens import read_tokenizer, write_tokenizer
 from tectum.models.htsat import HtsatConfig
@@ -153,8 +153,8 @@ def _htsat(values: Mapping[str, Any], head: Activation, where: Path, given: Acti
     patch, stride, bins = values["patch_size"], values["patch_stride"], whole(values, "num_mel_bins", where)
     if {*_pair(patch)} != {*_pair(stride)} or len({*_pair(patch)}) != 1:
         raise CheckpointError(f"{where} has patches of {patch} every {stride}: only square ones side by side are read here")
-    try:
-        grid = HtsatConfig(
+    with possible(where, "audio_config"):
+        return HtsatConfig(
             bins=bins,
             side=whole(values, "spec_size", where),
             patch=whole({"patch_size": _pair(patch)[0]}, "patch_size", where),
@@ -167,9 +167,6 @@ def _htsat(values: Mapping[str, Any], head: Activation, where: Path, given: Acti
             eps=float(values["layer_norm_eps"]),
             projection=head,
         )
-    except (ConfigError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where} has an impossible audio_config: {error}") from error
-    return grid
 
 
 def _pair(value: Any) -> tuple[Any, Any]:
@@ -177,21 +174,14 @@ def _pair(value: Any) -> tuple[Any, Any]:
 
 
 def _roberta(values: Mapping[str, Any], head: Activation, where: Path, given: Activation | None) -> RobertaConfig:
-    try:
+    with possible(where, "text_config"):
         return RobertaConfig(
             vocab_size=whole(values, "vocab_size", where),
             places=whole(values, "max_position_embeddings", where),
-            width=whole(values, "hidden_size", where),
-            blocks=whole(values, "num_hidden_layers", where),
-            heads=whole(values, "num_attention_heads", where),
-            hidden=whole(values, "intermediate_size", where),
-            activation=activation_of(values, "hidden_act", where, given),
-            eps=float(values["layer_norm_eps"]),
             types=whole(values, "type_vocab_size", where),
             projection=head,
+            **trunk_config(values, where, given),
         )
-    except (ConfigError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where} has an impossible text_config: {error}") from error
 
 
 def _htsat_section(grid: HtsatConfig) -> dict[str, Any]:
@@ -217,13 +207,8 @@ def _roberta_section(words: RobertaConfig) -> dict[str, Any]:
     return {
         "vocab_size": words.vocab_size,
         "max_position_embeddings": words.places,
-        "hidden_size": words.width,
-        "num_hidden_layers": words.blocks,
-        "num_attention_heads": words.heads,
-        "intermediate_size": words.hidden,
-        "hidden_act": word_for(words.activation),
-        "layer_norm_eps": words.eps,
         "type_vocab_size": words.types,
+        **trunk_section(words),
     }
 
 

@@ -1,6 +1,7 @@
 """Hugging Face transformers' `CLIPModel`: config.json, model.safetensors, tokenizer and image processor files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tectum.hub.keymap import Rule, both
 from tectum.hub.pictures import read_pictures, write_pictures
 from tectum.hub.tokens import read_tokenizer, write_tokenizer
 from tectum.models.clip_text import ClipTextConfig
+from tectum.models.roberta import RobertaConfig
 from tectum.models.space import Space
 from tectum.models.vit import ViTConfig
 from tectum.nn.activation import Activation
@@ -29,6 +31,7 @@ _VISION_DEFAULTS = {
     "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "num_channels": 3,
     "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
 }  # fmt: skip
+_SIZES = {"width": "hidden_size", "hidden": "intermediate_size", "blocks": "num_hidden_layers", "heads": "num_attention_heads"}
 
 
 def trunk(ours: str, theirs: str) -> tuple[Rule, ...]:
@@ -147,48 +150,48 @@ def vision_config(values: Mapping[str, Any], where: Path, activation: Activation
     """The picture tower that a "vision_config" describes."""
     if values.get("num_channels", 3) != 3:
         raise CheckpointError(f"{where} wants pictures of {values['num_channels']} channels: only RGB is read here")
-    try:
-        return ViTConfig(
-            size=whole(values, "image_size", where),
-            patch=whole(values, "patch_size", where),
-            width=whole(values, "hidden_size", where),
-            blocks=whole(values, "num_hidden_layers", where),
-            heads=whole(values, "num_attention_heads", where),
-            hidden=whole(values, "intermediate_size", where),
-            activation=activation_of(values, "hidden_act", where, activation),
-            eps=float(values["layer_norm_eps"]),
-            pool=pool,
-        )
-    except (ConfigError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where} has an impossible vision_config: {error}") from error
+    with possible(where, "vision_config"):
+        size, patch = whole(values, "image_size", where), whole(values, "patch_size", where)
+        return ViTConfig(size=size, patch=patch, pool=pool, **trunk_config(values, where, activation))
 
 
 def text_config(values: Mapping[str, Any], where: Path, activation: Activation | None, *, pool: Any) -> ClipTextConfig:
     """The text tower that a "text_config" describes."""
+    with possible(where, "text_config"):
+        vocabulary, context = whole(values, "vocab_size", where), whole(values, "max_position_embeddings", where)
+        return ClipTextConfig(vocab_size=vocabulary, context=context, pool=pool, **trunk_config(values, where, activation))
+
+
+def trunk_config(values: Mapping[str, Any], where: Path, activation: Activation | None) -> dict[str, Any]:
+    """What the Transformers of all towers say by the same names: sizes, activation and eps."""
+    sizes = {ours: whole(values, theirs, where) for ours, theirs in _SIZES.items()}
+    act = activation_of(values, "hidden_act", where, activation)
+    return {**sizes, "activation": act, "eps": float(values["layer_norm_eps"])}
+
+
+@contextmanager
+def possible(where: Path, part: str) -> Iterator[None]:
+    """An error of what a part of a configuration describes, in terms of the file."""
     try:
-        return ClipTextConfig(
-            vocab_size=whole(values, "vocab_size", where),
-            context=whole(values, "max_position_embeddings", where),
-            width=whole(values, "hidden_size", where),
-            blocks=whole(values, "num_hidden_layers", where),
-            heads=whole(values, "num_attention_heads", where),
-            hidden=whole(values, "intermediate_size", where),
-            activation=activation_of(values, "hidden_act", where, activation),
-            eps=float(values["layer_norm_eps"]),
-            pool=pool,
-        )
+        yield
     except (ConfigError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where} has an impossible text_config: {error}") from error
+        raise CheckpointError(f"{where} has an impossible {part}: {error}") from error
 
 
 def vision_section(vision: ViTConfig) -> dict[str, Any]:
     """The inverse of `vision_config`."""
-    return {"image_size": vision.size, "patch_size": vision.patch, "num_channels": 3, **_trunk_section(vision)}
+    return {"image_size": vision.size, "patch_size": vision.patch, "num_channels": 3, **trunk_section(vision)}
 
 
 def text_section(text: ClipTextConfig) -> dict[str, Any]:
     """The inverse of `text_config`."""
-    return {"vocab_size": text.vocab_size, "max_position_embeddings": text.context, **_trunk_section(text)}
+    return {"vocab_size": text.vocab_size, "max_position_embeddings": text.context, **trunk_section(text)}
+
+
+def trunk_section(tower: ViTConfig | ClipTextConfig | RobertaConfig) -> dict[str, Any]:
+    """The inverse of `trunk_config`."""
+    sizes = {theirs: getattr(tower, ours) for ours, theirs in _SIZES.items()}
+    return {**sizes, "hidden_act": word_for(tower.activation), "layer_norm_eps": tower.eps}
 
 
 def whole(values: Mapping[str, Any], key: str, where: Path) -> int:
@@ -197,17 +200,6 @@ def whole(values: Mapping[str, Any], key: str, where: Path) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
         raise CheckpointError(f"{where} gives {key} as {value!r}, which is no whole number: restore the file")
     return value
-
-
-def _trunk_section(tower: ViTConfig | ClipTextConfig) -> dict[str, Any]:
-    return {
-        "hidden_size": tower.width,
-        "intermediate_size": tower.hidden,
-        "num_hidden_layers": tower.blocks,
-        "num_attention_heads": tower.heads,
-        "hidden_act": word_for(tower.activation),
-        "layer_norm_eps": tower.eps,
-    }
 
 
 def word_for(activation: Activation) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from tectum.errors import CheckpointError, ConfigError
+from tectum.errors import CheckpointError
 from tectum.hub.bridge import TwoTowers, agreed, build, end_pool, named
 from tectum.hub.files import read_json, read_weights, write_json, write_tensors
-from tectum.hub.layouts.clip_hf import whole
+from tectum.hub.layouts.clip_hf import possible, whole
 from tectum.hub.layouts.openai import UNUSED, fits, rules
 from tectum.hub.pictures import OPENAI_MEAN, OPENAI_STD
 from tectum.hub.tokens import read_tokenizer, write_tokenizer
@@ -60,17 +60,14 @@ def load(folder: Path, activation: Activation | None) -> Space:
         end = text.get("eos_id")
         raise CheckpointError(f"{path} pools texts at eos_id {end}, but the tokenizer ends them with {tokenizer.eos}: fetch both "
                               "from one place")  # fmt: skip
-    acts = agreed(_activation(model, vision, path), activation, path), agreed(_activation(model, text, path), activation, path)
-    try:
+    with possible(path, "configuration"):
         parts = TwoTowers(
             dim=whole(model, "embed_dim", path),
             pictures=_pictures(said.get("preprocess_cfg") or {}, vision["image_size"]),
-            vision=_vision(vision, acts[0], path),
-            text=_text(text, acts[1], tokenizer, path),
+            vision=_vision(vision, _trunk(model, vision, activation, path), path),
+            text=_text(text, _trunk(model, text, activation, path), tokenizer, path),
             tokenizer=tokenizer,
         )
-    except (ConfigError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} describes an impossible model: {error}") from error
     weights = read_weights(folder, "open_clip_model", "model")
     if all(key.startswith("module.") for key in weights):  # saved by a distributed run
         weights = {key.removeprefix("module."): tensor for key, tensor in weights.items()}
@@ -140,38 +137,28 @@ def _activation(model: Mapping[str, Any], part: Mapping[str, Any], path: Path) -
     return "quick_gelu" if model["quick_gelu"] else "gelu_tanh" if said.get("approximate") == "tanh" else "gelu"
 
 
-def _eps(part: Mapping[str, Any]) -> float:
-    return float((part.get("norm_kwargs") or {}).get("eps", 1e-5))
+def _trunk(model: Mapping[str, Any], part: Mapping[str, Any], given: Activation | None, path: Path) -> dict[str, Any]:
+    """What both towers say by the same names."""
+    width = whole(part, "width", path)
+    return {
+        "width": width,
+        "blocks": whole(part, "layers", path),
+        "hidden": int(width * float(part["mlp_ratio"])),
+        "activation": agreed(_activation(model, part, path), given, path),
+        "eps": float((part.get("norm_kwargs") or {}).get("eps", 1e-5)),
+    }
 
 
-def _vision(values: Mapping[str, Any], activation: Activation, path: Path) -> ViTConfig:
-    width = whole(values, "width", path)
-    return ViTConfig(
-        size=whole(values, "image_size", path),
-        patch=whole(values, "patch_size", path),
-        width=width,
-        blocks=whole(values, "layers", path),
-        heads=width // max(1, whole(values, "head_width", path)),
-        hidden=int(width * float(values["mlp_ratio"])),
-        activation=activation,
-        eps=_eps(values),
-        antialias=True,
-    )
+def _vision(values: Mapping[str, Any], trunk: Mapping[str, Any], path: Path) -> ViTConfig:
+    size, patch = whole(values, "image_size", path), whole(values, "patch_size", path)
+    heads = trunk["width"] // max(1, whole(values, "head_width", path))
+    return ViTConfig(size=size, patch=patch, heads=heads, antialias=True, **trunk)
 
 
-def _text(values: Mapping[str, Any], activation: Activation, tokenizer: Tokenizer, path: Path) -> ClipTextConfig:
-    width = whole(values, "width", path)
-    return ClipTextConfig(
-        vocab_size=whole(values, "vocab_size", path),
-        context=whole(values, "context_length", path),
-        width=width,
-        blocks=whole(values, "layers", path),
-        heads=whole(values, "heads", path),
-        hidden=int(width * float(values["mlp_ratio"])),
-        activation=activation,
-        eps=_eps(values),
-        pool="eos" if values["pool_type"] == "eos" else end_pool(tokenizer),
-    )
+def _text(values: Mapping[str, Any], trunk: Mapping[str, Any], tokenizer: Tokenizer, path: Path) -> ClipTextConfig:
+    vocabulary, context = whole(values, "vocab_size", path), whole(values, "context_length", path)
+    pool: Any = "eos" if values["pool_type"] == "eos" else end_pool(tokenizer)
+    return ClipTextConfig(vocab_size=vocabulary, context=context, heads=whole(values, "heads", path), pool=pool, **trunk)
 
 
 def _pictures(said: Mapping[str, Any], size: int) -> ImageSpec:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -76,12 +77,9 @@ def load(folder: Path, activation: Activation | None) -> Space:
         dim=dim,
         pictures=read_pictures(folder, "CLIP") if pictures else openai_pictures(vision.size),
         vision=vision,
-        text=ClipTextConfig(
-            vocab_size=text.vocab_size, context=text.context, width=text.width, blocks=text.blocks, heads=text.heads,
-            hidden=text.hidden, activation=text.activation, pool=end_pool(tokenizer),
-        ),
+        text=replace(text, pool=end_pool(tokenizer)),
         tokenizer=tokenizer,
-    )  # fmt: skip
+    )
     return build(parts, rules(), weights, folder, unused=UNUSED)
 
 
