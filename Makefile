@@ -13,7 +13,7 @@ test: $(VENV)/.has-demo,train,test
 	@$(RUN) pytest
 
 bench: $(VENV)/.has-demo,train,test
-	@for name in index metrics contrastive encoding training samplers unet; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
+	@for name in index metrics contrastive encoding training samplers unet diffusion; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
 
 lint: $(VENV)/.has-demo,train,test
 	@$(RUN) ruff check . && $(RUN) mypy

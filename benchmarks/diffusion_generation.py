@@ -20,8 +20,6 @@ from torch import Tensor, nn
 
 from tectum.hub.diffusers.pipelines import load
 from tectum.models.latent_diffusion import LatentDiffusion, Sampling
-from tectum.nn.grid import channels_last
-from tectum.nn.packing import pack
 
 GUIDANCE = 7.5
 PROMPTS = ("a red apple on a table", "an oil painting of a harbour at dawn", "a cat with sunglasses", "two snowmen, flat style")
@@ -91,17 +89,8 @@ def ours(folder: Path, dtype: torch.dtype, prompts: Sequence[str], start: Tensor
     model: LatentDiffusion = load(folder).to(dtype)
     sampling = Sampling(steps=steps, guidance=GUIDANCE)
     if packs:
-        packed(model, prompts, start.to(dtype))
+        model.pack(prompts, sampling)
     return lambda: model.generate(prompts, sampling, start=start)
-
-
-@torch.no_grad()
-def packed(model: LatentDiffusion, prompts: Sequence[str], start: Tensor) -> None:
-    """Packs, in place, for pictures of such prompts."""
-    assert model.prompts is not None and model.autoencoder is not None
-    both = torch.cat((start, start))
-    pack(model.network, both, torch.full((len(both),), 500.0), model.prompts([*prompts, *prompts]))
-    pack(model.autoencoder.decoder, channels_last(start))
 
 
 def saved(scheduler: str, options: argparse.Namespace, place: Path) -> Path:

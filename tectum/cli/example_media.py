@@ -46,7 +46,6 @@ NOTES = {
 }
 
 
-
 def make_example_media(folder: Path) -> Path:
     """Fill `folder` with example media, the same every time, and return its part that is meant to be indexed.
 

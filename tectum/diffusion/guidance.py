@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -152,6 +152,7 @@ class ClassifierFree(Affine):
     guidance. Of x₀ here; `rescaled_as` says of what else."""
     rescaled_as: Prediction | None = None
     """The prediction whose standard deviation counts: most implementations take that of the network."""
+    _joined: Conditions = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         shapes = [{name: value.shape for name, value in cond.items()} for cond in (self.cond, self.negative)]
@@ -159,6 +160,9 @@ class ClassifierFree(Affine):
             raise ValueError(
                 f"conditions {shapes[0]} and {shapes[1]} cannot go into one batch: give both the same names and shapes"
             )
+        # The same tensors at every step: a packed network reads a text once.
+        joined = {name: torch.cat([value, self.negative[name]]) for name, value in self.cond.items()}
+        object.__setattr__(self, "_joined", joined)
 
     def __call__(self, x: Tensor, at: Point) -> Tensor:
         """x₀."""
@@ -168,7 +172,7 @@ class ClassifierFree(Affine):
         """Predictions at one x may be taken apart like x₀ itself, if nothing else is done to them."""
         if self.combine is not extrapolate or self.rescale:
             return self(x, at), None
-        value, _ = self.denoiser.predict(torch.cat([x, x]), _twice(at), self._joined())
+        value, _ = self.denoiser.predict(torch.cat([x, x]), _twice(at), self._joined)
         with_, without = value.chunk(2)
         return extrapolate(with_, without, self.weight), self.denoiser.prediction.x0_mix(at)
 
@@ -184,12 +188,9 @@ class ClassifierFree(Affine):
         return self._rescaled(guided, with_, x, at), memory
 
     def _both(self, x: Tensor, at: Point) -> tuple[Tensor, Tensor, Tensor | None]:
-        x0, share = self.denoiser.estimate(torch.cat([x, x]), _twice(at), self._joined())
+        x0, share = self.denoiser.estimate(torch.cat([x, x]), _twice(at), self._joined)
         with_, without = x0.chunk(2)
         return with_, without, None if share is None else share.chunk(2)[0]
-
-    def _joined(self) -> Conditions:
-        return {name: torch.cat([value, self.negative[name]]) for name, value in self.cond.items()}
 
     def _rescaled(self, guided: Tensor, with_: Tensor, x: Tensor, at: Point) -> Tensor:
         return _rescaled(guided, with_, x, at, self.rescale, self.rescaled_as) if self.rescale else guided

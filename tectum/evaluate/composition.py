@@ -129,7 +129,7 @@ def composition(pairs: Sequence[Pair], similarities: Any, *, suite: str = "pairs
 
 
 def winoground(quads: Sequence[Quad], similarities: Any) -> dict[str, Measurement]:
-    """"winoground-text", "-image" and "-group" (Thrush et al. 2022, eq. 1–3); chance is 1/4, 1/4 and 1/6.
+    """ "winoground-text", "-image" and "-group" (Thrush et al. 2022, eq. 1–3); chance is 1/4, 1/4 and 1/6.
 
     Text: each picture is closer to its own caption than to the other; image: each caption is closer to its own picture; group:
     both. Ties are wrong, so a model that sees one side only has 0.

@@ -47,7 +47,7 @@ def iou(a: Numbers, b: Numbers) -> np.ndarray:
 def box_accuracy(
     references: Mapping[str, Numbers], boxes: Mapping[str, Numbers | None], *, threshold: float = 0.5
 ) -> dict[str, Measurement]:
-    """"accuracy@t", the share of boxes with an IoU of at least `threshold`, and "mean-iou".
+    """ "accuracy@t", the share of boxes with an IoU of at least `threshold`, and "mean-iou".
 
     Args:
         references: for each phrase its box [4], or boxes [k, 4] of which the best overlap counts.

@@ -90,7 +90,7 @@ class Vocabulary:
 
 
 def chair(captions: Mapping[str, str], objects: Mapping[str, Collection[str]], vocabulary: Vocabulary) -> dict[str, Measurement]:
-    """"chair-i", "chair-s" and "chair-recall".
+    """ "chair-i", "chair-s" and "chair-recall".
 
     Args:
         captions: for each id the text to judge.
@@ -111,8 +111,10 @@ def chair(captions: Mapping[str, str], objects: Mapping[str, Collection[str]], v
         present = {held} if isinstance(held, str) else set(held)
         unknown = sorted(present - vocabulary.objects.keys())
         if unknown:
-            raise EvaluationError(f"chair: the picture of {key!r} holds {unknown[0]!r}, which is no object of the vocabulary "
-                                  f"{vocabulary.name!r}: use its names, or add it")
+            raise EvaluationError(
+                f"chair: the picture of {key!r} holds {unknown[0]!r}, which is no object of the vocabulary "
+                f"{vocabulary.name!r}: use its names, or add it"
+            )
         found = vocabulary.mentions(caption)
         false = sum(named not in present for named in found)
         ids.append(key)

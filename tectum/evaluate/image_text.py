@@ -113,7 +113,7 @@ def ref_clip_score(
     """
     _check_pairs(images, texts)
     if any(isinstance(one, str) for one in references):
-        raise EvaluationError("the references of a text are a list: write [[\"a dog\"], …] for one each")
+        raise EvaluationError('the references of a text are a list: write [["a dog"], …] for one each')
     counts = _counts(references, len(texts))
     vectors = space.embed(text=[prompt + text for text in (*texts, *chain.from_iterable(references))])["text"]
     each = torch.split(vectors[len(texts) :], counts.tolist())

@@ -58,8 +58,11 @@ def yes_no(answer: str) -> bool | None:
     first = re.match(r"\W*(yes|no)\b(?! (?:idea|clue|way to))", sentence)
     if first:
         return first[1] == "yes"
-    if re.search(r"\b(no idea|no clue|no way to|unsure|uncertain|unclear|not (\w+ )?(sure|certain|clear|possible)"
-                 r"|(cannot|can't|can not|don't|do not) (\w+ )?(tell|say|know|determine|see clearly))\b", sentence):
+    if re.search(
+        r"\b(no idea|no clue|no way to|unsure|uncertain|unclear|not (\w+ )?(sure|certain|clear|possible)"
+        r"|(cannot|can't|can not|don't|do not) (\w+ )?(tell|say|know|determine|see clearly))\b",
+        sentence,
+    ):
         return None
     yes, no = (bool(re.search(rf"\b({words})\b", sentence)) for words in ("yes", "no|not|isn't|aren't"))
     return yes if yes != no else None
@@ -68,7 +71,7 @@ def yes_no(answer: str) -> bool | None:
 def pope(
     labels: Mapping[str, bool], answers: Mapping[str, str], *, reader: Callable[[str], bool | None] = yes_no
 ) -> dict[str, Measurement]:
-    """"pope-accuracy", "pope-precision", "pope-recall", "pope-f1", "pope-yes-ratio" and "pope-ambiguous".
+    """ "pope-accuracy", "pope-precision", "pope-recall", "pope-f1", "pope-yes-ratio" and "pope-ambiguous".
 
     Args:
         labels: for each question whether yes is right.

@@ -24,8 +24,10 @@ def pair_by_id(metric: str, references: Mapping[str, R], predictions: Mapping[st
     """
     missing = [key for key in references if key not in predictions]
     if missing:
-        raise EvaluationError(f"{metric}: {len(missing)} of {len(references)} items have no prediction, first {missing[0]!r}: "
-                              "predict every item, with an empty text if there is no answer")
+        raise EvaluationError(
+            f"{metric}: {len(missing)} of {len(references)} items have no prediction, first {missing[0]!r}: "
+            "predict every item, with an empty text if there is no answer"
+        )
     extra = [key for key in predictions if key not in references]
     if extra:
         raise EvaluationError(f"{metric}: {len(extra)} predictions have no reference, first {extra[0]!r}: remove them")

@@ -110,7 +110,7 @@ def hallucinated_words_per_hour(
 
 
 def speaker_similarity(ids: Sequence[str], embeddings: np.ndarray, speakers: Sequence[str]) -> dict[str, Measurement]:
-    """"speaker-auc" and "speaker-eer": how well cosines tell pairs of one speaker from pairs of two, over all pairs.
+    """ "speaker-auc" and "speaker-eer": how well cosines tell pairs of one speaker from pairs of two, over all pairs.
 
     AUC is the chance that a pair of one speaker is closer than a pair of two, ties counting half (Mann and Whitney 1947). The
     equal error rate lies where the line through the ROC's points has as many false alarms as misses. Both are nan without both
@@ -133,8 +133,10 @@ def speaker_similarity(ids: Sequence[str], embeddings: np.ndarray, speakers: Seq
     """
     vectors = np.asarray(embeddings, np.float64)
     if vectors.ndim != 2 or not len(ids) == len(speakers) == len(vectors):
-        raise EvaluationError(f"speaker similarity: {len(ids)} ids and {len(speakers)} speakers need embeddings [{len(ids)}, d], "
-                              f"not {vectors.shape}")
+        raise EvaluationError(
+            f"speaker similarity: {len(ids)} ids and {len(speakers)} speakers need embeddings [{len(ids)}, d], "
+            f"not {vectors.shape}"
+        )
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     wrong = np.flatnonzero(~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0)))
     if len(wrong):

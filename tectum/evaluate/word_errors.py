@@ -49,7 +49,7 @@ def align_transcripts(
 def word_errors(
     references: Mapping[str, str], hypotheses: Mapping[str, str], *, normalizer: Normalizer = RAW
 ) -> dict[str, Measurement]:
-    """"wer", "mer", "wil" and "wip", which share one alignment.
+    """ "wer", "mer", "wil" and "wip", which share one alignment.
 
     Words are what white space divides after the normalizer. Report raw and normalised rates both: their passports differ.
 
@@ -75,7 +75,7 @@ def word_errors(
 def character_errors(
     references: Mapping[str, str], hypotheses: Mapping[str, str], *, normalizer: Normalizer = RAW
 ) -> Measurement:
-    """"cer": the error rate over code points, spaces between words among them.
+    """ "cer": the error rate over code points, spaces between words among them.
 
     Args and Raises as `word_errors`.
 

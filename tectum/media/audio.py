@@ -195,11 +195,15 @@ def _checked(samples: np.ndarray, sound: Sound, *, silence: bool) -> Tensor:
     if not peak <= LOUDEST:
         raise MediaError(f"{sound.name} holds samples that are NaN, infinite or as large as {peak:.3g}: it is damaged")
     if silence and peak < SILENCE:
-        raise MediaError(f"{sound.name} is silent (peak {peak:.1e} in the mix of {sound.info.channels} channel(s)): there is "
-                         "nothing to hear", "empty")
+        raise MediaError(
+            f"{sound.name} is silent (peak {peak:.1e} in the mix of {sound.info.channels} channel(s)): there is nothing to hear",
+            "empty",
+        )
     return torch.from_numpy(np.ascontiguousarray(samples))
 
 
 def _too_long(sound: Sound, length: str, limit: float) -> MediaError:
-    return MediaError(f"{sound.name} is {length} long, the limit is {limit:,.0f} s: ask for a part (start, seconds) or raise "
-                      "max_seconds", "huge")
+    return MediaError(
+        f"{sound.name} is {length} long, the limit is {limit:,.0f} s: ask for a part (start, seconds) or raise max_seconds",
+        "huge",
+    )

@@ -220,8 +220,11 @@ def _check_size(source: object, size: tuple[int, int], max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise MediaError(f"{display(source)} is {width} x {height} pixels: a picture needs at least one", "empty")
     if width * height > max_pixels:
-        raise MediaError(f"{display(source)} is {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}: shrink it "
-                         "or raise max_pixels", "huge")
+        raise MediaError(
+            f"{display(source)} is {width:,} x {height:,} pixels, more than the limit of {max_pixels:,}: shrink it "
+            "or raise max_pixels",
+            "huge",
+        )
 
 
 def _decode(
@@ -231,8 +234,9 @@ def _decode(
         image.load()
         flat = _flatten(image, background)
     except MemoryError as error:
-        raise MediaError(f"{display(source)} does not fit in memory ({image.width} x {image.height} pixels): shrink it",
-                         "huge") from error
+        raise MediaError(
+            f"{display(source)} does not fit in memory ({image.width} x {image.height} pixels): shrink it", "huge"
+        ) from error
     except MediaError:
         raise
     except Exception as error:  # a decoder on hostile bytes raises anything: OSError, SyntaxError, zlib.error, …
@@ -295,8 +299,9 @@ def _from_array(x: np.ndarray, max_pixels: int) -> Image.Image:
     if x.ndim == 3 and x.shape[2] == 1:
         x = x[..., 0]
     if not (x.ndim == 2 or (x.ndim == 3 and x.shape[2] in (3, 4))) or x.dtype.kind not in "buif":
-        raise MediaError(f"an array of shape {x.shape} and type {x.dtype} is no picture: give numbers [h, w] or [h, w, 1|3|4]",
-                         "unsupported")
+        raise MediaError(
+            f"an array of shape {x.shape} and type {x.dtype} is no picture: give numbers [h, w] or [h, w, 1|3|4]", "unsupported"
+        )
     _check_size(x, (x.shape[1], x.shape[0]), max_pixels)
     return Image.fromarray(np.ascontiguousarray(_grey_levels(x)))
 

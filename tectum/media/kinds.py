@@ -81,8 +81,11 @@ def sniff(path: str | Path) -> Kind:
     found: Kind | None = "image" if image_format(head) else "audio" if audio_format(head) else None
     if named is None:
         if found is None:
-            raise MediaError(f"{display(path)} is neither a picture nor a sound known here: tectum reads "
-                             f"{' '.join(name[1:] for name in EXTENSIONS)}", "unsupported")
+            raise MediaError(
+                f"{display(path)} is neither a picture nor a sound known here: tectum reads "
+                f"{' '.join(name[1:] for name in EXTENSIONS)}",
+                "unsupported",
+            )
         return found
     if found is None and is_text(head):
         found = "text"

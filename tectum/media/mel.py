@@ -90,8 +90,11 @@ class MelSpec:
         """[..., n] to [..., bins, frames]. Raises MediaError when n is too short to reflect or to fill one frame."""
         n = waveform.shape[-1]
         if n <= self.reflected or self.frames(n) < 1:
-            raise MediaError(f"a sound of {n} samples is too short for mel {self.name!r}: it needs at least "
-                             f"{max(self.reflected + 1, self.n_fft - 2 * self.reflected + self.hop * self.drop_last)}", "empty")
+            raise MediaError(
+                f"a sound of {n} samples is too short for mel {self.name!r}: it needs at least "
+                f"{max(self.reflected + 1, self.n_fft - 2 * self.reflected + self.hop * self.drop_last)}",
+                "empty",
+            )
         x = waveform if waveform.dtype in (torch.float32, torch.float64) else waveform.float()
         with torch.autocast(x.device.type, enabled=False):
             flat = F.pad(x.reshape(-1, n), (self.reflected, self.reflected), mode="reflect")
@@ -129,34 +132,59 @@ def whisper_mel(bins: int = 80) -> MelSpec:
     >>> whisper_mel(128).frames(480_000)
     3000
     """
-    return MelSpec(name=f"whisper-{bins}", rate=16_000, n_fft=400, win=400, hop=160, bins=bins, compression="whisper",
-                   drop_last=True)
+    return MelSpec(
+        name=f"whisper-{bins}", rate=16_000, n_fft=400, win=400, hop=160, bins=bins, compression="whisper", drop_last=True
+    )
 
 
 def clap_mel(fused: bool = True) -> MelSpec:
     """LAION-CLAP's log-mel at 48 kHz (Wu et al. 2023); the unfused checkpoints use the Slaney scale. Int16 rounding is left to
     the caller."""
     scale: Literal["slaney", "htk"] = "htk" if fused else "slaney"
-    return MelSpec(name="clap-fused" if fused else "clap-unfused", rate=48_000, n_fft=1024, win=1024, hop=480, bins=64, f_min=50,
-                   f_max=14_000, scale=scale, norm="none" if fused else "slaney", compression="decibel")
+    return MelSpec(
+        name="clap-fused" if fused else "clap-unfused",
+        rate=48_000,
+        n_fft=1024,
+        win=1024,
+        hop=480,
+        bins=64,
+        f_min=50,
+        f_max=14_000,
+        scale=scale,
+        norm="none" if fused else "slaney",
+        compression="decibel",
+    )
 
 
 def hifigan_mel() -> MelSpec:
     """HiFi-GAN's log-mel at 22.05 kHz (Kong et al. 2020), as its vocoder hears it: (n_fft - hop) / 2 samples reflected."""
-    return MelSpec(name="hifigan", rate=22_050, n_fft=1024, win=1024, hop=256, bins=80, f_max=8000, pad=384, power=1,
-                   epsilon=1e-9, floor=1e-5)
+    return MelSpec(
+        name="hifigan",
+        rate=22_050,
+        n_fft=1024,
+        win=1024,
+        hop=256,
+        bins=80,
+        f_max=8000,
+        pad=384,
+        power=1,
+        epsilon=1e-9,
+        floor=1e-5,
+    )
 
 
 def bigvgan_mel() -> MelSpec:
     """BigVGAN's log-mel at 24 kHz, 100 bins (Lee et al. 2023)."""
-    return MelSpec(name="bigvgan-24k", rate=24_000, n_fft=1024, win=1024, hop=256, bins=100, pad=384, power=1, epsilon=1e-9,
-                   floor=1e-5)
+    return MelSpec(
+        name="bigvgan-24k", rate=24_000, n_fft=1024, win=1024, hop=256, bins=100, pad=384, power=1, epsilon=1e-9, floor=1e-5
+    )
 
 
 def vocos_mel() -> MelSpec:
     """The log-mel of F5-TTS and Vocos at 24 kHz (Siuzdak 2023), with F5's floor of 1e-5."""
-    return MelSpec(name="vocos-24k", rate=24_000, n_fft=1024, win=1024, hop=256, bins=100, scale="htk", norm="none", power=1,
-                   floor=1e-5)
+    return MelSpec(
+        name="vocos-24k", rate=24_000, n_fft=1024, win=1024, hop=256, bins=100, scale="htk", norm="none", power=1, floor=1e-5
+    )
 
 
 def audioldm_mel() -> MelSpec:

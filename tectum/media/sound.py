@@ -78,12 +78,15 @@ class FileSound:
                         yield kept.mean(axis=1) if kept.shape[1] > 1 else kept[:, 0]
             except soundfile.LibsndfileError as error:
                 if self.format not in _ESTIMATING:
-                    raise MediaError(f"{self.name} is damaged after {place / rate:.1f} s ({error.error_string}): restore it from "
-                                     "a copy") from error
+                    raise MediaError(
+                        f"{self.name} is damaged after {place / rate:.1f} s ({error.error_string}): restore it from a copy"
+                    ) from error
         promised = frames if stop is None or frames is None else min(stop, frames)
         if promised is not None and place < promised and self.format not in _ESTIMATING:
-            raise MediaError(f"{self.name} ends after {place / rate:.1f} s of the {self.info.seconds:.1f} s its header promises: "
-                             "it is truncated, restore it from a copy")
+            raise MediaError(
+                f"{self.name} ends after {place / rate:.1f} s of the {self.info.seconds:.1f} s its header promises: "
+                "it is truncated, restore it from a copy"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +117,12 @@ def open_sound(source: Source) -> Sound:
     name = display(source)
     with _opened(source) as sound:
         known = 0 <= sound.frames < _UNKNOWN
-        info = SoundInfo(seconds=sound.frames / sound.samplerate if known else None, rate=sound.samplerate,
-                         channels=sound.channels, frames=sound.frames if known else None)
+        info = SoundInfo(
+            seconds=sound.frames / sound.samplerate if known else None,
+            rate=sound.samplerate,
+            channels=sound.channels,
+            frames=sound.frames if known else None,
+        )
         _check(name, info)
         return FileSound(source, name, info, sound.format)
 
@@ -123,8 +130,11 @@ def open_sound(source: Source) -> Sound:
 def _from_array(samples: np.ndarray | Tensor, rate: int) -> ArraySound:
     x = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
     if x.ndim not in (1, 2) or (x.ndim == 2 and not 1 <= len(x) <= 64) or x.dtype.kind not in "if":
-        raise MediaError(f"an array of shape {x.shape} and type {x.dtype} is no sound: give numbers [n] or [channels, n] of at "
-                         "most 64 channels", "unsupported")
+        raise MediaError(
+            f"an array of shape {x.shape} and type {x.dtype} is no sound: give numbers [n] or [channels, n] of at "
+            "most 64 channels",
+            "unsupported",
+        )
     full = 1.0 if x.dtype.kind == "f" else -float(np.iinfo(x.dtype).min)
     mono = np.ascontiguousarray((x if x.ndim == 1 else x.mean(axis=0, dtype=np.float64)) / full, np.float32)
     info = SoundInfo(seconds=len(mono) / max(rate, 1), rate=int(rate), channels=1 if x.ndim == 1 else len(x), frames=len(mono))
@@ -134,8 +144,9 @@ def _from_array(samples: np.ndarray | Tensor, rate: int) -> ArraySound:
 
 def _check(name: str, info: SoundInfo) -> None:
     if not _LOWEST <= info.rate <= _HIGHEST:
-        raise MediaError(f"{name} is sampled at {info.rate:,} Hz: resample it to between {_LOWEST:,} and {_HIGHEST:,} Hz",
-                         "unsupported")
+        raise MediaError(
+            f"{name} is sampled at {info.rate:,} Hz: resample it to between {_LOWEST:,} and {_HIGHEST:,} Hz", "unsupported"
+        )
     if info.frames == 0:
         raise MediaError(f"{name} holds no sample: restore it from a copy or delete it", "empty")
 
@@ -150,8 +161,9 @@ def _opened(source: str | Path | bytes) -> Iterator[_Reader]:
         # libsndfile silently shortens a WAV that was cut. Sizes near 2 GiB and beyond stand for "unknown" (written to a pipe).
         promised = int.from_bytes(head[4:8], "little") + 8
         if head.startswith(b"RIFF") and size + size // 100 + 1024 < promised < 2**31 - 2**16:
-            raise MediaError(f"{name} has {size:,} of the {promised:,} bytes its header promises: it is truncated, restore it "
-                             "from a copy")
+            raise MediaError(
+                f"{name} has {size:,} of the {promised:,} bytes its header promises: it is truncated, restore it from a copy"
+            )
         handle: io.BytesIO | int
         if isinstance(file, io.BytesIO):
             handle = file

@@ -48,16 +48,18 @@ def open_source(source: str | Path | bytes, *, max_bytes: int | None = None) -> 
                 raise MediaError(f"{display(source)} is not a regular file: give a file with media in it", "unreadable")
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise MediaError(f"{display(source)} cannot be opened ({why}): check the path and its permissions",
-                             "unreadable") from error
+            raise MediaError(
+                f"{display(source)} cannot be opened ({why}): check the path and its permissions", "unreadable"
+            ) from error
         size = status.st_size
     if size == 0:
         file.close()
         raise MediaError(f"{display(source)} is empty (0 bytes): restore it from a copy or delete it", "empty")
     if max_bytes is not None and size > max_bytes:
         file.close()
-        raise MediaError(f"{display(source)} has {size:,} bytes, more than the limit of {max_bytes:,}: shrink it or raise "
-                         "max_bytes", "huge")
+        raise MediaError(
+            f"{display(source)} has {size:,} bytes, more than the limit of {max_bytes:,}: shrink it or raise max_bytes", "huge"
+        )
     return file
 
 

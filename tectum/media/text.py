@@ -137,8 +137,14 @@ def clip_tokenizer(folder: str | Path, context: int = 77, pad: str = "<|endoftex
         if mark not in vocab:
             raise CheckpointError(f"{display(Path(folder) / 'vocab.json')} has no {mark}: this is no CLIP vocabulary")
     try:
-        bpe = models.BPE(vocab=vocab, merges=merges, continuing_subword_prefix="", end_of_word_suffix="</w>", fuse_unk=False,
-                         unk_token="<|endoftext|>")
+        bpe = models.BPE(
+            vocab=vocab,
+            merges=merges,
+            continuing_subword_prefix="",
+            end_of_word_suffix="</w>",
+            fuse_unk=False,
+            unk_token="<|endoftext|>",
+        )
     except Exception as error:  # the library raises a bare Exception
         raise CheckpointError(f"{display(folder)}: merges.txt does not fit vocab.json ({error}): fetch both again") from error
     inner = tokenizers.Tokenizer(bpe)
@@ -165,8 +171,9 @@ def read_text(path: str | Path | bytes, *, max_bytes: int = 10 * 2**20) -> str:
     try:
         text = _decode(data)
     except UnicodeDecodeError as error:
-        raise MediaError(f"{display(path)} starts as {error.encoding} but is damaged at byte {error.start}: save it as "
-                         "UTF-8") from error
+        raise MediaError(
+            f"{display(path)} starts as {error.encoding} but is damaged at byte {error.start}: save it as UTF-8"
+        ) from error
     if not text.strip():
         raise MediaError(f"{display(path)} holds only white space: write something into it or delete it", "empty")
     return text

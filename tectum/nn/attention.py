@@ -52,7 +52,17 @@ class Attention(nn.Module):
     ) -> Tensor:
         """[n, s, w] (and context [n, t, w']) to [n, s, w]; `mask` [n, t], True where a context token may be seen; `bias`
         [n or 1, h, s, t] is added to the logits."""
-        q, k, v = self._project(x, x if context is None else context)
+        return self.ask(x, *self.read(x if context is None else context), mask, causal, bias)
+
+    def read(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [n, h, t, w/h] of a context [n, t, w']."""
+        return self._split(self.key(context)), self._split(self.value(context))
+
+    def ask(
+        self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False, bias: Tensor | None = None
+    ) -> Tensor:
+        """`forward` of what `read` gave."""
+        q = self._split(self.query(x))
         seen = None if mask is None else mask[:, None, None, :]
         if causal and (seen is not None or bias is not None):
             before = _causal(x.shape[1], k.shape[2], x.device)
@@ -64,7 +74,7 @@ class Attention(nn.Module):
 
     def weights(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """The attention probabilities [n, h, s, t] that `forward` mixes the values with."""
-        q, k, _ = self._project(x, x if context is None else context)
+        q, k = self._split(self.query(x)), self.read(x if context is None else context)[0]
         logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
         if mask is not None:
             logits = logits.masked_fill(~mask[:, None, None, :], -math.inf)
@@ -72,11 +82,8 @@ class Attention(nn.Module):
             logits = logits.masked_fill(~_causal(q.shape[2], k.shape[2], x.device), -math.inf)
         return logits.softmax(-1)
 
-    def _project(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        def split(y: Tensor) -> Tensor:
-            return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-        return split(self.query(x)), split(self.key(context)), split(self.value(context))
+    def _split(self, y: Tensor) -> Tensor:
+        return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def _mix(q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, causal: bool) -> Tensor:

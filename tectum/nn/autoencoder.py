@@ -172,7 +172,7 @@ class Autoencoder(nn.Module):
             ValueError: if x is no such grid, or its sizes are no multiples of the factor.
         """
         check_grid(x, self.config.dims, self.config.channels, self.config.factor)
-        return DiagonalGaussian.of(self.mix_moments(self.encoder(channels_last(fold(x, self.config.fold)))).contiguous())
+        return DiagonalGaussian.of(self.mix_moments(self.encoder(self._ready(fold(x, self.config.fold)))).contiguous())
 
     def decode(self, z: Tensor) -> Tensor:
         """A code [n, latents, …] to a grid [n, c, … · factor].
@@ -181,7 +181,7 @@ class Autoencoder(nn.Module):
             ValueError: if z is no such code.
         """
         check_grid(z, self.config.dims, self.config.latents)
-        return unfold(self.decoder(self.mix_latents(channels_last(z))), self.config.fold).contiguous()
+        return unfold(self.decoder(self.mix_latents(self._ready(z))), self.config.fold).contiguous()
 
     def latents(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """A grid as a denoiser knows it: a sample of its code by this noise, or without one its mean, shifted and scaled."""
@@ -193,6 +193,9 @@ class Autoencoder(nn.Module):
         """What a denoiser made as a grid."""
         scaled = latents / self._by_channel(latents, self.config.scale)
         return self.decode(scaled + self._by_channel(latents, self.config.shift))
+
+    def _ready(self, grid: Tensor) -> Tensor:
+        return channels_last(grid.to(self.decoder.conv_out.weight.dtype))
 
     def _by_channel(self, z: Tensor, value: float | tuple[float, ...]) -> Tensor:
         return torch.as_tensor(value, dtype=z.dtype, device=z.device).reshape(-1, *[1] * self.config.dims)

@@ -166,7 +166,7 @@ class DiT(nn.Module):
         check_conditions(cond, (*config.told.names, *context), ("mask",) if context else ())
 
         told = F.silu(self.told(time, cond))
-        grid = self.patches(x)
+        grid = self.patches(x.to(self.patches.weight.dtype))
         places = grid.shape[2:]
         y = tokens(grid) + grid_positions(places, config.width, device=x.device).to(grid.dtype)
         for block in self.blocks:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tectum.errors import ConfigError
+from tectum.nn.norm import GroupNorm
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 CONVOLUTIONS: dict[int, type[Convolution]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -112,7 +113,7 @@ def check_sizes(dims: int, groups: int, widths: Sequence[int]) -> None:
             raise ConfigError(f"{groups} groups do not divide a width of {width}: take groups that divide all of {list(widths)}")
 
 
-class NormSiLU(nn.GroupNorm):
+class NormSiLU(GroupNorm):
     """Group norm (Wu & He 2018, arXiv:1803.08494), then SiLU; [n, c, …] to [n, c, …]."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tectum.nn.attention import Attention
 from tectum.nn.residual import Upsample
 
 _OPERATIONS = ("_reorder_convolution_weight", "_reorder_linear_weight", "_reorder_convolution_transpose_weight")
@@ -41,9 +42,12 @@ def pack(network: N, *example: object) -> N:
     if not (torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATIONS)):
         return network  # no public function reaches what torch.compile uses, so it may be gone
     sizes: dict[nn.Module, torch.Size] = {}
+    crossing: set[nn.Module] = set()
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         sizes[module] = inputs[0].shape
+        if isinstance(module, Attention) and len(inputs) > 1 and inputs[1] is not None:
+            crossing.add(module)
 
     hooks = [module.register_forward_pre_hook(note) for module in network.modules()]
     with torch.no_grad():
@@ -52,7 +56,9 @@ def pack(network: N, *example: object) -> N:
         hook.remove()
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            if child in sizes and not isinstance(parent, Upsample):
+            if child in crossing and isinstance(child, Attention):
+                setattr(parent, name, PackedCross(child))
+            elif child in sizes and not isinstance(parent, Upsample):
                 setattr(parent, name, _packed(child, sizes[child]))
     return network
 
@@ -96,6 +102,22 @@ class Packed(nn.Module):
         if mode:
             raise RuntimeError("a packed network cannot be trained: train the one it was made from")
         return self
+
+
+class PackedCross(Packed):
+    """An `Attention` to a context, which is read once and remembered until another one comes; it may not change in place."""
+
+    def __init__(self, layer: Attention) -> None:
+        super().__init__()
+        self.inner = layer
+        self.seen: Tensor | None = None
+        self.known: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[n, s, w], a context [n, t, w'] and its mask [n, t] to [n, s, w]."""
+        if self.known is None or self.seen is not context:
+            self.seen, self.known = context, self.inner.read(context)
+        return self.inner.ask(x, *self.known, mask)
 
 
 class PackedConv(Packed):

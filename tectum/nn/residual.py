@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from tectum.nn.grid import CONVOLUTIONS, NormSiLU, convolution, zeroed
 from tectum.nn.linear import Linear
+from tectum.nn.norm import GroupNorm
 
 Modulation = Literal["shift", "scale_shift"]
 Padding = Literal["both", "end"]
@@ -53,7 +54,7 @@ class TimedBlock(nn.Module):
         self.norm_first = NormSiLU(groups, channels_in, eps)
         self.conv_first = convolution(dims, channels_in, channels)
         self.told = None if told is None else Linear(told, channels * (2 if self.scales else 1))
-        self.norm_second = nn.GroupNorm(groups, channels, eps) if self.scales else NormSiLU(groups, channels, eps)
+        self.norm_second = GroupNorm(groups, channels, eps) if self.scales else NormSiLU(groups, channels, eps)
         self.dropout = nn.Dropout(dropout)
         self.conv_second = zeroed(convolution(dims, channels, channels))
         self.shortcut = nn.Identity() if channels_in == channels else convolution(dims, channels_in, channels, kernel=1)

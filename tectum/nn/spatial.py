@@ -7,6 +7,7 @@ from tectum.errors import ConfigError
 from tectum.nn.attention import Attention
 from tectum.nn.grid import tokens, untokens, zeroed
 from tectum.nn.linear import Linear
+from tectum.nn.norm import GroupNorm
 
 
 class GridAttention(nn.Module):
@@ -19,7 +20,7 @@ class GridAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, *, groups: int, eps: float) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps)
+        self.norm = GroupNorm(groups, channels, eps)
         self.attention = Attention(channels, heads)
         zeroed(self.attention.out)
 
@@ -92,7 +93,7 @@ class SpatialTransformer(nn.Module):
         self, channels: int, heads: int, *, depth: int, context_width: int | None, groups: int, only_context: bool = False
     ) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, 1e-6)
+        self.norm = GroupNorm(groups, channels, 1e-6)
         self.project_in = Linear(channels, channels)
         self.blocks = nn.ModuleList(ContextBlock(channels, heads, context_width, only_context=only_context) for _ in range(depth))
         self.project_out = zeroed(Linear(channels, channels))

@@ -110,7 +110,7 @@ class UNet(nn.Module):
         check_conditions(cond, (*config.told.names, *context), ("mask",) if context else ())
         told = F.silu(self.told(time, cond))
 
-        y = self.conv_in(channels_last(x))
+        y = self.conv_in(channels_last(x.to(self.conv_in.weight.dtype)))
         kept = [y]
         for i, stages in enumerate(self.down):
             for stage in stages:  # type: ignore[attr-defined]

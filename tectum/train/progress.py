@@ -38,9 +38,7 @@ class Reporter:
             self._task = self._bar.add_task("", total=self._config.steps, completed=self._start, numbers="")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
 

@@ -152,9 +152,7 @@ def test_speakers_are_told_apart_whatever_the_order_scale_or_shard() -> None:
     ids, vectors, speakers = voices(24, 5, 3, 1)
     whole = speaker_similarity(ids, vectors, speakers)
     order = np.random.default_rng(0).permutation(24)
-    mixed = speaker_similarity(
-        [ids[i] for i in order], vectors[order] * np.arange(1, 25)[:, None], [speakers[i] for i in order]
-    )
+    mixed = speaker_similarity([ids[i] for i in order], vectors[order] * np.arange(1, 25)[:, None], [speakers[i] for i in order])
     shards = [speaker_similarity(ids[at], vectors[at], speakers[at]) for at in (slice(10, 24), slice(10))]
     for name in whole:
         assert merge([shard[name] for shard in shards]).score(resamples=50) == whole[name].score(resamples=50)

@@ -174,6 +174,18 @@ def test_a_picture_is_the_same_alone_and_in_a_batch(folders: dict[str, Path]) ->
     assert torch.equal(model.generate([5], Sampling(steps=3)), model.generate([5], Sampling(steps=3, solver=Ancestral())))
 
 
+@pytest.mark.parametrize("name", ["sd", "xl", "dit", "ddpm"])
+def test_packed_and_in_bfloat16_pictures_are_nearly_the_same(name: str, folders: dict[str, Path]) -> None:
+    wanted: Wanted = {"dit": [5, 7], "ddpm": 2}.get(name, TEXTS)  # type: ignore[assignment]
+    sampling = Sampling(steps=3, guidance=2.0)
+    exact = load(folders[name]).generate(wanted, sampling).int()
+    half = load(folders[name]).to(torch.bfloat16).generate(wanted, sampling).int()
+    model = load(folders[name])
+    model.pack(wanted, sampling)
+    assert (model.generate(wanted, sampling).int() - exact).abs().max() <= 1
+    assert half.shape == exact.shape and (half - exact).abs().float().mean() < 8
+
+
 def test_skipping_blocks_is_for_both_texts_unless_it_is_theirs(folders: dict[str, Path]) -> None:
     sampling = Sampling(skip=1, negative="cab")
     for compat, same in ((False, True), (True, False)):

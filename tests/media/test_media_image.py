@@ -68,8 +68,12 @@ def test_transparency_is_laid_on_the_background() -> None:
     rgba = np.zeros((1, 4, 4), np.uint8)
     rgba[0, :, 0], rgba[0, :, 3] = 255, (0, 85, 170, 255)
     expected = [[255 * s, 100 * (1 - s), 200 * (1 - s)] for s in (0, 1 / 3, 2 / 3, 1)]
-    for source in (encoded(Image.fromarray(rgba), "PNG"), encoded(Image.fromarray(rgba), "WEBP", lossless=True, exact=True), rgba,
-                   Image.fromarray(rgba)):
+    for source in (
+        encoded(Image.fromarray(rgba), "PNG"),
+        encoded(Image.fromarray(rgba), "WEBP", lossless=True, exact=True),
+        rgba,
+        Image.fromarray(rgba),
+    ):
         assert np.abs(array(read_image(source, background=(0, 100, 200)))[0] - expected).max() <= 1
     for mode, premultiplied in (("LA", "La"), ("RGBA", "RGBa")):
         image = Image.fromarray(rgba).convert(mode)
@@ -107,8 +111,14 @@ def test_cmyk_as_pillow_with_adobes_inversion() -> None:
 def test_sixteen_bits_are_divided_by_257_not_clipped() -> None:
     level = np.arange(256, dtype=np.uint16).reshape(16, 16)
     x = level * 257
-    for source in (encoded(Image.fromarray(x), "PNG"), encoded(Image.fromarray(x), "TIFF"), Image.fromarray(x), x, x[..., None],
-                   Image.fromarray(x.astype(np.int32))):
+    for source in (
+        encoded(Image.fromarray(x), "PNG"),
+        encoded(Image.fromarray(x), "TIFF"),
+        Image.fromarray(x),
+        x,
+        x[..., None],
+        Image.fromarray(x.astype(np.int32)),
+    ):
         assert np.array_equal(array(read_image(source))[..., 0], level)
     big_endian = encoded(Image.fromarray(x), "TIFF")
     assert Image.open(io.BytesIO(big_endian)).mode.startswith("I;16")
@@ -119,8 +129,16 @@ def test_sixteen_bits_are_divided_by_257_not_clipped() -> None:
 def test_numbers_without_a_known_white() -> None:
     ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
     level = np.arange(256).reshape(16, 16)
-    for x in (ramp, ramp.astype(np.float64), ramp * 255, ramp * 1000 - 500, level.astype(np.int64), level * 257,
-              level * 100_000 - 7, level.astype(np.float16)):
+    for x in (
+        ramp,
+        ramp.astype(np.float64),
+        ramp * 255,
+        ramp * 1000 - 500,
+        level.astype(np.int64),
+        level * 257,
+        level * 100_000 - 7,
+        level.astype(np.float16),
+    ):
         assert np.array_equal(array(read_image(x))[..., 1], level), x.dtype
     assert np.array_equal(array(read_image(encoded(Image.fromarray(ramp), "TIFF")))[..., 2], level)
     ramp[0, :3] = np.nan, np.inf, -np.inf

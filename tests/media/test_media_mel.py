@@ -24,8 +24,15 @@ CHIRP = 0.5 * scipy.signal.chirp(T, 100, 1, 4000, phi=-90)
 
 def reference(spec: MelSpec, x: np.ndarray) -> np.ndarray:
     """Frame by frame, in float64, with transformers' bands: shares no code with the implementation."""
-    bands = mel_filter_bank(spec.n_fft // 2 + 1, spec.bins, spec.f_min, spec.f_max or spec.rate / 2, spec.rate,
-                            norm=None if spec.norm == "none" else spec.norm, mel_scale=spec.scale)
+    bands = mel_filter_bank(
+        spec.n_fft // 2 + 1,
+        spec.bins,
+        spec.f_min,
+        spec.f_max or spec.rate / 2,
+        spec.rate,
+        norm=None if spec.norm == "none" else spec.norm,
+        mel_scale=spec.scale,
+    )
     pad = spec.n_fft // 2 if spec.pad is None else spec.pad
     x = np.pad(x.astype(np.float64), pad, mode="reflect")
     window = scipy.signal.get_window("hann", spec.win)
@@ -43,8 +50,14 @@ def test_whispers_golden_values(dtype: torch.dtype) -> None:
     rounding = 5e-6 + 1e-6  # the values are given with five digits
     y = whisper_mel()(torch.tensor(SINE, dtype=dtype))
     assert y.shape == (80, 100) and y.dtype == dtype
-    for got, golden in ((y.min(), -0.56180), (y.max(), 1.43820), (y.mean(), -0.44942), (y[10, 50], 1.34874), (y[11, 50], 1.43820),
-                        (y[12, 50], 1.29352)):
+    for got, golden in (
+        (y.min(), -0.56180),
+        (y.max(), 1.43820),
+        (y.mean(), -0.44942),
+        (y[10, 50], 1.34874),
+        (y[11, 50], 1.43820),
+        (y[12, 50], 1.29352),
+    ):
         assert abs(got - golden) < rounding
     y = whisper_mel(128)(torch.tensor(SINE, dtype=dtype))
     assert y.shape == (128, 100) and abs(y.max() - 1.48535) < rounding
@@ -70,8 +83,15 @@ def test_every_dialect_equals_the_independent_implementation(spec: MelSpec) -> N
 def test_bands_are_triangles_built_in_double_precision(spec: MelSpec) -> None:
     bands = spec.filters()
     assert bands.dtype == torch.float64 and bands.shape == (spec.bins, spec.n_fft // 2 + 1)
-    expected = mel_filter_bank(spec.n_fft // 2 + 1, spec.bins, spec.f_min, spec.f_max or spec.rate / 2, spec.rate,
-                               norm=None if spec.norm == "none" else spec.norm, mel_scale=spec.scale)
+    expected = mel_filter_bank(
+        spec.n_fft // 2 + 1,
+        spec.bins,
+        spec.f_min,
+        spec.f_max or spec.rate / 2,
+        spec.rate,
+        norm=None if spec.norm == "none" else spec.norm,
+        mel_scale=spec.scale,
+    )
     assert np.abs(bands.numpy() - expected.T).max() < 1e-14
     assert (bands >= 0).all()
     bands[:] = 0
@@ -149,7 +169,19 @@ def test_specs_travel_as_json_hash_and_refuse_nonsense() -> None:
     for spec in PRESETS:
         again = MelSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
         assert again == spec and hash(again) == hash(spec)
-    for wrong in ({"hops": 1}, {"hop": 0}, {"win": 500}, {"f_max": 9000}, {"f_min": 8000}, {"scale": "bark"}, {"power": 3},
-                  {"compression": "log2"}, {"floor": 0}, {"norm": "l2"}, {"window": "povey"}, {"pad": -1}):
+    for wrong in (
+        {"hops": 1},
+        {"hop": 0},
+        {"win": 500},
+        {"f_max": 9000},
+        {"f_min": 8000},
+        {"scale": "bark"},
+        {"power": 3},
+        {"compression": "log2"},
+        {"floor": 0},
+        {"norm": "l2"},
+        {"window": "povey"},
+        {"pad": -1},
+    ):
         with pytest.raises(ConfigError):
             MelSpec.from_dict(whisper_mel().to_dict() | wrong)

@@ -83,8 +83,10 @@ def test_training_is_deterministic_in_any_order_and_any_process(bpe: Tokenizer) 
     first = train_bpe(texts, 400, 16).inner.to_str()
     random.Random(0).shuffle(texts)
     assert train_bpe(iter(texts), 400, 16).inner.to_str() == first
-    code = ("import hashlib, sys, json; from tectum.media.text import train_bpe; texts = json.load(sys.stdin); "
-            "print(hashlib.sha256(train_bpe(texts, 400, 16).inner.to_str().encode()).hexdigest())")
+    code = (
+        "import hashlib, sys, json; from tectum.media.text import train_bpe; texts = json.load(sys.stdin); "
+        "print(hashlib.sha256(train_bpe(texts, 400, 16).inner.to_str().encode()).hexdigest())"
+    )
     out = subprocess.run([sys.executable, "-c", code], input=json.dumps(texts), capture_output=True, text=True, check=True,
                          env={"RAYON_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path)}).stdout  # fmt: skip
     assert out.strip() == hashlib.sha256(first.encode()).hexdigest()

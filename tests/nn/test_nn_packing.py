@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tectum.nn.autoencoder import Autoencoder, tiny_autoencoder
-from tectum.nn.packing import Packed, PackedLinear, PackedUpsample, doubling_kernel, pack
+from tectum.nn.packing import Packed, PackedCross, PackedLinear, PackedUpsample, doubling_kernel, pack
 from tectum.nn.unet import UNet
 from tectum.nn.unet_config import tiny
 
@@ -42,6 +42,22 @@ def test_a_packed_unet_gives_the_same_for_grids_of_any_size(dims: int, dtype: to
         exact = call(copy.deepcopy(unet).float(), x.float()) if dtype == torch.bfloat16 else call(unet, x)
         tolerance = 1e-5 if dtype == torch.float32 else 3 * (call(unet, x) - exact).abs().max().item()
         torch.testing.assert_close(call(packed, x).float(), exact, rtol=0, atol=tolerance * max(1.0, exact.std().item()))
+
+
+def test_a_context_is_read_once_and_another_one_anew(trained: Callable) -> None:
+    unet, x = trained(UNet(tiny(context=6))).float(), torch.randn(2, 3, 8, 8)
+    first, second = ({"tokens": torch.randn(2, 4, 6)} for _ in range(2))
+    with torch.no_grad():
+        expected = [unet(x, TIMES, cond) for cond in (first, first, second, first)]
+        packed, read = pack(copy.deepcopy(unet), x, TIMES, first), []
+        for module in packed.modules():
+            if isinstance(module, PackedCross):
+                module.inner.key.register_forward_pre_hook(lambda *_: read.append(1))
+        found = [packed(x, TIMES, cond) for cond in (first, first, second, first)]
+    torch.testing.assert_close(torch.stack(found), torch.stack(expected), rtol=0, atol=1e-5)
+    crossings = sum(isinstance(module, PackedCross) for module in packed.modules())
+    # Packing it has run it with the plain layers.
+    assert crossings > 0 and len(read) == 3 * crossings
 
 
 def test_a_decoder_is_packed_by_its_codes(trained: Callable) -> None:
