@@ -109,7 +109,7 @@ def _summary(library: Library, space: Space) -> str:
 def _example_questions() -> Iterator[Question]:
     """By words, by a picture and a sound that are not in the library, by both kinds at once, and for what is not there."""
     asked = EXAMPLES / QUESTIONS
-    for words in ("a dog barking", "a clock ticking", "sea waves", "a crying baby"):
+    for words in ("a dog barking", "rain falling", "a fire", "a crying baby"):
         yield Question(text=words)
     yield Question(image=asked / "motorcycle_right.png")
     yield Question(audio=asked / "rain.wav")

@@ -107,8 +107,9 @@ def test_for_adam_it_is_a_learning_rate_of_its_own() -> None:
 def test_the_slowest_keeps_its_step_and_the_others_lose_as_much_as_they_lead(losses: list[float], strength: float) -> None:
     values = torch.tensor(losses)
     factors = step_factors(values, strength)
-    assert bool(((factors >= 0) & (factors <= 1)).all()) and factors[values.argmax()] == 1
-    assert bool((factors[values.argsort()].diff() >= 0).all())
+    rounding = 1e-5 * (1 + strength)  # the mean of equal scores is not quite each of them
+    assert bool(((factors >= 0) & (factors <= 1)).all()) and factors[values.argmax()] >= 1 - rounding
+    assert bool((factors[values.argsort()].diff() >= -rounding).all())
     torch.testing.assert_close(step_factors(values.flip(0), strength), factors.flip(0))
     torch.testing.assert_close(step_factors(values, 0.0), torch.ones(len(losses)))
     torch.testing.assert_close(step_factors(torch.full((len(losses),), losses[0]), strength), torch.ones(len(losses)))
