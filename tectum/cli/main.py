@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from tectum import __version__
-from tectum.cli import demo, evaluate, info, library, spaces, train
+from tectum.cli import demo, evaluate, generate, info, library, spaces, train
 from tectum.cli.output import complain, forgive_streams
 from tectum.errors import TectumError
 
@@ -26,7 +26,7 @@ def build() -> typer.Typer:
     for panel, commands in (
         ("Start here", (demo.demo,)),
         ("Search your media", (library.index, library.search, library.similar)),
-        ("Use a model", (spaces.classify, spaces.embed, spaces.models, info.info)),
+        ("Use a model", (spaces.classify, spaces.embed, generate.generate, spaces.models, info.info)),
         ("Make and measure a model", (train.train,)),
     ):
         for command in commands:

@@ -1,0 +1,110 @@
+"""The words of paint-mini's model card, around the measured numbers."""
+
+import platform
+from collections.abc import Sequence
+
+from paint_mini import PROMPTS
+from space_mini_card_text import Run
+
+from tectum.models.encoders import parameter_count
+from tectum.models.text_to_image import TextToImage
+
+EVALUATIONS = (5, 10, 20, 40)
+
+
+def card(run: Run, painter: TextToImage, unseen: Sequence[str]) -> str:
+    """The model card in Markdown."""
+    scores, recipe = run["scores"], run["recipe"]
+    parts = {"denoiser": painter.network, "autoencoder": painter.autoencoder, "text encoder": painter.prompts}
+    far = scores["distances"]
+
+    def share(key: str) -> str:
+        value, low, high, n = scores["by name"][key]
+        return f"**{value:.1%}** ({low:.1%} – {high:.1%}), n = {n}"
+
+    lines = [
+        "# paint-mini",
+        "",
+        f"Pictures of {painter.config.size} × {painter.config.size} pixels in the manner of emoji, from a text.",
+        f"{parameter_count(painter) / 1e6:.1f} M parameters: "
+        + ", ".join(f"{name} {parameter_count(part) / 1e6:.1f} M" for name, part in parts.items())
+        + ".",
+        "",
+        '    tectum generate "a red apple, 3d style" -o apple.png -n 4',
+        "",
+        f"Four pictures take {scores['seconds']:.1f} s ({scores['threads']} threads, {platform.machine()}, 20 steps).",
+        "",
+        f"![{'; '.join(PROMPTS)}](../../docs/pictures/paint-prompts.png)",
+        "",
+        "Row by row: " + "; ".join(PROMPTS) + ".",
+        "",
+        "## Does it show what was asked for?",
+        "How often space-mini finds the name that was asked for, among 1,907 base emoji names.",
+        "",
+        "| | painted | real drawings |",
+        "|---|---|---|",
+        *[
+            f"| {what}, R@{k} | {share(f'{key} painted R@{k}')} | {share(f'{key} drawn R@{k}')} |"
+            for key, what in (
+                ("seen", "names it was trained on (space-mini too, on these very drawings)"),
+                ("unseen", "names neither ever saw"),
+            )
+            for k in (1, 5)
+        ],
+        "",
+        "## How near is it to the real ones?",
+        f"Fréchet distance over space-mini's vectors, {far['count']} pictures each: painted to real {far['painted']:.4f}, one "
+        f"half of the real to the other {far['real']:.4f}: {far['painted'] / far['real']:.1f} times as far.",
+        "",
+        f"Copies: {far['copying']:.0%} of unseen real drawings are farther from the training set than a painted one is "
+        f"(½ is as new as a real one, 1 a copy); the median distance is {far['ratio']:.2f} of theirs. The eight pictures nearest "
+        "to their neighbours, and those below them:",
+        "",
+        "![painted pictures above their nearest training drawings](../../docs/pictures/paint-nearest.png)",
+        "",
+        "## Guidance",
+        "32 names, four pictures each, 20 steps. Apart: 1 − cosine between pictures of one name. Cut off: numbers at 0 or 255.",
+        "",
+        "| w | R@1 | R@5 | apart | saturation | cut off |",
+        "|---|---|---|---|---|---|",
+        *[
+            f"| {row['w']:g} | {row['R@1']:.1%} | {row['R@5']:.1%} | {row['apart']:.3f} | {row['saturation']:.3f} "
+            f"| {row['cut off']:.1%} |"
+            for row in scores["guidance"]
+        ],
+        "",
+        "![one row for each weight](../../docs/pictures/paint-guidance.png)",
+        "",
+        "## Solvers",
+        "Distance of the latents (root mean square) to those of 200 steps of UniPC-3 from the same noise, w = 5, by evaluations:",
+        "",
+        f"| solver | {' | '.join(map(str, EVALUATIONS))} |",
+        f"|---|{'---|' * len(EVALUATIONS)}",
+        *[f"| {name} | {' | '.join(f'{value:.3f}' for value in row)} |" for name, row in scores["steps"].items()],
+        "",
+        "## What nobody drew",
+        "Four pictures each: " + "; ".join(unseen) + ".",
+        "",
+        f"![{'; '.join(unseen)}](../../docs/pictures/paint-unseen.png)",
+        "",
+        "## How it was made",
+        "`tectum train paint_codec --out runs/paint-codec`, `tectum train paint_mini --out runs/paint-mini`, then "
+        "`python recipes/paint_mini_card.py`.",
+        f"{recipe['steps']:,} steps of {recipe['batch']} drawings, seed {recipe['seed']}, {run['seconds']:,.0f} seconds "
+        f"({platform.machine()}); drawings of a tenth of the code points were never seen.",
+        "",
+        "## Data and licences",
+        "| data | licence |",
+        "|---|---|",
+        "| Noto Emoji © Google | Apache-2.0 |",
+        "| Twemoji graphics © Twitter, Inc and other contributors | CC-BY 4.0 |",
+        "| Fluent Emoji © Microsoft | MIT |",
+        "| Unicode emoji names and CLDR keywords © Unicode, Inc. | Unicode-3.0 |",
+        "",
+        "The text encoder begins as that of space-mini, whose card names its data. Weights: Apache-2.0, attributions above.",
+        "",
+        "## What it is not",
+        "It knows what emoji show, and how four hands draw them; it knows no people, no places and no writing.",
+        "",
+    ]
+    return "\n".join(lines)
