@@ -35,10 +35,11 @@ def step_factors(losses: Tensor, strength: float = 1.0) -> Tensor:
     """
     if len(losses) < 2 or strength < 0:
         raise ValueError(f"{len(losses)} losses and a strength of {strength}: give two modalities or more, and 0 or more")
-    scores = torch.exp(-losses)
-    others = (scores.sum() - scores) / (len(scores) - 1)
-    lead = (scores / others.clamp(min=torch.finfo(scores.dtype).tiny) - 1).clamp(min=0)
-    return 1 - torch.tanh(strength * lead)
+    scores = torch.exp(-losses.double())
+    # By differences, so that rounding gives nobody a lead over its equals.
+    lead = (scores[:, None] - scores).mean(1) * len(scores) / (len(scores) - 1)
+    others = (scores - lead).clamp(min=torch.finfo(scores.dtype).tiny)
+    return (1 - torch.tanh(strength * (lead / others).clamp(min=0))).to(losses)
 
 
 class Balance(nn.Module):

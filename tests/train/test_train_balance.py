@@ -107,12 +107,17 @@ def test_for_adam_it_is_a_learning_rate_of_its_own() -> None:
 def test_the_slowest_keeps_its_step_and_the_others_lose_as_much_as_they_lead(losses: list[float], strength: float) -> None:
     values = torch.tensor(losses)
     factors = step_factors(values, strength)
-    rounding = 1e-5 * (1 + strength)  # the mean of equal scores is not quite each of them
-    assert bool(((factors >= 0) & (factors <= 1)).all()) and factors[values.argmax()] >= 1 - rounding
-    assert bool((factors[values.argsort()].diff() >= -rounding).all())
+    assert bool(((factors >= 0) & (factors <= 1)).all()) and factors[values.argmax()] == 1
+    assert bool((factors[values.argsort()].diff() >= 0).all())
     torch.testing.assert_close(step_factors(values.flip(0), strength), factors.flip(0))
     torch.testing.assert_close(step_factors(values, 0.0), torch.ones(len(losses)))
     torch.testing.assert_close(step_factors(torch.full((len(losses),), losses[0]), strength), torch.ones(len(losses)))
+
+
+def test_equal_losses_keep_their_whole_steps_to_the_bit() -> None:
+    for n in range(2, 12):
+        for loss in (0.1, 1.0, 3.0, 7.7, 90.0):
+            assert step_factors(torch.full((n,), loss), 5.0).eq(1).all()
 
 
 def test_losses_are_running_means_that_are_saved_with_the_module() -> None:
