@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from tectum import hub
 from tectum.data import augment
 from tectum.data.order import batch_indices
+from tectum.files import tupled
 from tectum.models.towers import ImageTower
 from tectum.nn.autoencoder import Autoencoder, AutoencoderConfig, measured
 from tectum.train.autoencoding import AutoencodingWeights, autoencoding_loss, perceptual_distance
@@ -128,8 +129,7 @@ def reconstruct(module: Autoencoder, pictures: Tensor) -> Tensor:
 def open_run(out: Path) -> Autoencoder:
     """The autoencoder of a finished run, with the scale and shift of its latents."""
     found = json.loads((out / "codec.json").read_text(encoding="utf-8"))
-    config = AutoencoderConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in found.items()})
-    autoencoder = Autoencoder(config)
+    autoencoder = Autoencoder(AutoencoderConfig(**tupled(found)))
     autoencoder.load_state_dict(load_file(out / "ema.safetensors"))
     return autoencoder.eval()
 

@@ -35,6 +35,7 @@ from tectum.hub.generators import save_text_to_image
 from tectum.media.sheet import sheet
 from tectum.models.latent_diffusion import Sampling
 from tectum.models.text_to_image import TextToImage
+from tectum.train.recipe import remembered
 
 GUIDANCE = (1.0, 3.0, 5.0, 7.5, 12.0, 20.0)
 STEPS = (5, 10, 20, 40)
@@ -167,10 +168,7 @@ def seconds_of_four(painter: TextToImage) -> float:
 
 def open_run(folder: Path, data: Path) -> tuple[TextToImage, PaintMini]:
     """A finished run."""
-    saved = json.loads((folder / "recipe.json").read_text())
-    found = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
-    recipe = replace(Recipe(), **{**found, "codec": Path(found["codec"]), "data": data})
-    task = PaintMini(recipe)
+    task = PaintMini(replace(remembered(Recipe(), folder), data=data))
     return finished(task, folder), task
 
 

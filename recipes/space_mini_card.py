@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from tectum import hub
 from tectum.models.space import Space
 from tectum.search.relevance import fit, null_of, standard_score
+from tectum.train.recipe import remembered
 
 
 def background(task: SpaceMini, space: Space) -> dict[str, Tensor]:
@@ -146,9 +147,7 @@ def measure(space: Space, task: SpaceMini) -> dict[str, Interval]:
 
 def open_run(folder: Path, data: Path) -> tuple[Space, SpaceMini]:
     """A finished run: its model, and its task with the data it was trained and is scored on."""
-    saved = json.loads((folder / "recipe.json").read_text())
-    recipe = replace(Recipe(), **{key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
-    return hub.load(folder / "model"), SpaceMini(replace(recipe, data=data))
+    return hub.load(folder / "model"), SpaceMini(replace(remembered(Recipe(), folder), data=data))
 
 
 def main(arguments: Iterable[str] | None = None) -> None:

@@ -115,3 +115,17 @@ def read_weights(folder: Path, *stems: str) -> dict[str, torch.Tensor]:
             f"'{stems[0]}.safetensors')"
         )
     raise CheckpointError(f"{folder} holds no {stems[0]}.safetensors: fetch the weights in that format")
+
+
+def read_processor(folder: Path, part: str, what: str) -> tuple[Path, dict[str, Any]]:
+    """The path of preprocessor_config.json and what it says, or else those of the `part` of processor_config.json.
+
+    Raises:
+        CheckpointError: if neither is there, so that `what` cannot be known.
+    """
+    first, second = folder / "preprocessor_config.json", folder / "processor_config.json"
+    if first.exists():
+        return first, read_json(first)
+    if second.exists() and (said := read_json(second).get(part)):
+        return second, said
+    raise CheckpointError(f"{folder} has no {first.name}: {what} cannot be known from the weights; fetch that file too")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from tectum.errors import CheckpointError, ConfigError
+from tectum.files import tupled
 from tectum.hub.files import parse_json, read_tensors, whole_folder, write_json, write_tensors
 from tectum.hub.layouts import save_public
 from tectum.media.image import ImageSpec
@@ -169,8 +170,7 @@ def _tower_from_json(architecture: dict[str, Any], specification: dict[str, Any]
 def _encoder(architecture: dict[str, Any], kinds: Mapping[str, type[_Config]]) -> _Config:
     """The one encoder that a tower's architecture describes."""
     ((word, kind),) = [(word, kind) for word, kind in kinds.items() if word in architecture]
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in architecture[word].items()}
-    return kind(**values)
+    return kind(**tupled(architecture[word]))
 
 
 def _fingerprint(folder: Path, *texts: bytes) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tectum.errors import CheckpointError, ConfigError
+from tectum.files import tupled
 from tectum.hub.diffusers.pipelines import load as load_diffusers
 from tectum.hub.files import read_json, read_tensors, whole_folder, write_json, write_tensors
 from tectum.media.text import Tokenizer
@@ -100,11 +101,7 @@ def load_text_to_image(name_or_folder: str | Path) -> TextToImage:
 
 def _config(described: dict[str, Any]) -> TextToImageConfig:
     values = {key: value for key, value in described.items() if key not in ("format", "type")}
-    # JSON has lists where the configuration has tuples.
-    coded: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in values["autoencoder"].items()
-    }
-    parts = {"text": TextConfig(**values["text"]), "autoencoder": AutoencoderConfig(**coded)}
+    parts = {"text": TextConfig(**values["text"]), "autoencoder": AutoencoderConfig(**tupled(values["autoencoder"]))}
     return TextToImageConfig(**{**values, **parts, "denoiser": _denoiser(values["denoiser"])})
 
 

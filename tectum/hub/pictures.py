@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tectum.errors import CheckpointError, ConfigError
-from tectum.hub.files import read_json
+from tectum.hub.files import read_processor
 from tectum.media.image import Filter, ImageSpec
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -42,20 +42,6 @@ def read_pictures(folder: Path, family: str) -> ImageSpec:
         return _spec({**defaults, **{key: value for key, value in said.items() if value is not None}})
     except (AttributeError, ConfigError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} asks for pictures that are not known here: {error}") from error
-
-
-def read_processor(folder: Path, part: str, what: str) -> tuple[Path, dict[str, Any]]:
-    """The path of preprocessor_config.json and what it says, or else those of the `part` of processor_config.json.
-
-    Raises:
-        CheckpointError: if neither is there, so that `what` cannot be known.
-    """
-    first, second = folder / "preprocessor_config.json", folder / "processor_config.json"
-    if first.exists():
-        return first, read_json(first)
-    if second.exists() and (said := read_json(second).get(part)):
-        return second, said
-    raise CheckpointError(f"{folder} has no {first.name}: {what} cannot be known from the weights; fetch that file too")
 
 
 def _spec(values: Mapping[str, Any]) -> ImageSpec:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tectum.errors import CheckpointError, ConfigError
-from tectum.hub.pictures import read_processor
+from tectum.hub.files import read_processor
 from tectum.media.mel import MelSpec, clap_mel
 from tectum.models.htsat import HtsatConfig
 from tectum.models.towers import SoundTowerConfig

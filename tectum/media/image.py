@@ -13,6 +13,7 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImage
 from torch import Tensor
 
 from tectum.errors import ConfigError, MediaError
+from tectum.files import tupled
 from tectum.media.kinds import audio_format, image_format, is_text
 from tectum.media.resize import Filter, resize
 from tectum.media.source import display, open_source
@@ -117,8 +118,7 @@ class ImageSpec:
         """The inverse of `to_dict`. Raises ConfigError on an unknown field."""
         if unknown := set(values) - {field.name for field in fields(cls)}:
             raise ConfigError(f"an image specification has no field {sorted(unknown)[0]!r}: remove it or update tectum")
-        fixed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return cls(**fixed)
+        return cls(**tupled(values))
 
     def pixels(self, source: Source) -> Tensor:
         """Decodes and fits one picture to uint8 [3, size, size]. Raises MediaError as `read_image`."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, Union
 
 from tectum.errors import ConfigError
-from tectum.files import write_text
+from tectum.files import tupled, write_text
 from tectum.train.config import check_same, jsonable
 
 if TYPE_CHECKING:
@@ -117,6 +117,23 @@ def remember(recipe: DataclassInstance, out: Path) -> None:
         check_same(saved, recipe, str(out))
     out.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({option.name: jsonable(option.value) for option in options(recipe)}, indent=1) + "\n")
+
+
+def remembered(recipe: R, out: Path) -> R:
+    """The recipe with the options that `remember` noted in `out/recipe.json`, if they are of the types that `override` knows.
+
+    Raises ConfigError if there is no such file, or it is damaged or another recipe's.
+    """
+    path = out / "recipe.json"
+    try:
+        saved = tupled(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}): give the folder of a run") from error
+    hints = typing.get_type_hints(type(recipe))
+    if unknown := sorted(saved.keys() - hints.keys()):
+        raise ConfigError(f"{path} has an option {unknown[0]!r} that this recipe lacks: it is another recipe's run")
+    paths = {name for name, hint in hints.items() if Path in (hint, *typing.get_args(hint))}
+    return replace(recipe, **{key: Path(value) if key in paths and value else value for key, value in saved.items()})
 
 
 def _find(name_or_path: str | Path) -> Path:

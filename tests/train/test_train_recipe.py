@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tectum.errors import ConfigError
-from tectum.train.recipe import load_recipe, options, override, remember
+from tectum.train.recipe import load_recipe, options, override, remember, remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,3 +125,19 @@ def test_a_folder_remembers_its_options(tmp_path):
         remember(override(Recipe(), ["data=elsewhere"]), tmp_path / "run")
     remember(override(Recipe(), [f"lr={math.pi}"]), tmp_path / "other")
     remember(override(Recipe(), [f"lr={math.pi}"]), tmp_path / "other")
+
+
+def test_what_is_remembered_comes_back(tmp_path):
+    changed = override(Recipe(), ["sizes=32,48", "data=elsewhere", f"lr={math.pi}"])
+    remember(changed, tmp_path)
+    found = remembered(Recipe(), tmp_path)
+    assert (found.sizes, found.data, found.lr) == (changed.sizes, changed.data, changed.lr)
+    (tmp_path / "recipe.json").write_text('{"surprise": 1}')
+    with pytest.raises(ConfigError, match="'surprise'"):
+        remembered(Recipe(), tmp_path)
+    for text in ("[1]", "{", '"x"'):
+        (tmp_path / "recipe.json").write_text(text)
+        with pytest.raises(ConfigError, match="cannot be read"):
+            remembered(Recipe(), tmp_path)
+    with pytest.raises(ConfigError, match="folder of a run"):
+        remembered(Recipe(), tmp_path / "nowhere")
