@@ -19,7 +19,8 @@ from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 
 from tectum.hub.diffusers.pipelines import load
-from tectum.models.latent_diffusion import LatentDiffusion, Sampling
+from tectum.models.latent_diffusion import LatentDiffusion
+from tectum.models.sampling import Sampling
 
 GUIDANCE = 7.5
 PROMPTS = ("a red apple on a table", "an oil painting of a harbour at dawn", "a cat with sunglasses", "two snowmen, flat style")

@@ -33,7 +33,7 @@ from tectum.hub.generators import save_text_to_image
 from tectum.media.sheet import sheet
 from tectum.media.text import Tokenizer
 from tectum.models.encoders import TextEncoder
-from tectum.models.latent_diffusion import Sampling
+from tectum.models.sampling import Sampling
 from tectum.models.text_to_image import TextToImage, TextToImageConfig
 from tectum.models.towers import TextTower
 from tectum.nn.autoencoder import AutoencoderConfig

@@ -33,7 +33,7 @@ from tectum.evaluate.frechet import frechet_distance
 from tectum.evaluate.memorisation import memorisation
 from tectum.hub.generators import save_text_to_image
 from tectum.media.sheet import sheet
-from tectum.models.latent_diffusion import Sampling
+from tectum.models.sampling import Sampling
 from tectum.models.text_to_image import TextToImage
 from tectum.train.recipe import remembered
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tectum.diffusion.solvers.state import Step
-    from tectum.models.latent_diffusion import Edit, LatentDiffusion, Sampling
+    from tectum.models.latent_diffusion import LatentDiffusion
+    from tectum.models.sampling import Edit, Sampling
 
 BATCH = 16
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -55,7 +56,7 @@ def generate(
     tectum generate 207 -o dog.png --model DiT-XL-2-256
     """
     from tectum.hub.generators import load_painter
-    from tectum.models.latent_diffusion import Sampling
+    from tectum.models.sampling import Sampling
 
     if out.suffix.lower() not in FORMATS:
         raise ConfigError(f"{out} is not the name of a picture: write for example -o {out.with_suffix('.png')}")
@@ -135,7 +136,7 @@ def _write(out: Path, pictures: Tensor, frames: list[Tensor], each: bool) -> Non
 
 def _edit(painter: LatentDiffusion, start: Path, strength: float, mask: Path | None) -> Edit:
     from tectum.media.image import ImageSpec
-    from tectum.models.latent_diffusion import Edit
+    from tectum.models.sampling import Edit
 
     high, wide = (side * painter.factor for side in painter.size)
     if high != wide:

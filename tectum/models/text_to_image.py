@@ -66,7 +66,7 @@ class TextToImageConfig:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FlowRoute:
-    """Along straight lines from noise to latents, as `tectum.models.latent_diffusion.Route` asks."""
+    """Along straight lines from noise to latents, as `tectum.models.sampling.Route` asks."""
 
     process: Process
     grid: Grid
@@ -89,7 +89,7 @@ class TextToImage(LatentDiffusion):
     """Texts to pictures.
 
     >>> from tectum.media.text import train_bpe
-    >>> from tectum.models.latent_diffusion import Sampling
+    >>> from tectum.models.sampling import Sampling
     >>> tokenizer = train_bpe(["a red apple"] * 2, vocab_size=300, context=8)
     >>> model = TextToImage(tiny(tokenizer.vocab_size), tokenizer).eval()
     >>> model.generate(["a red apple", "a green apple"], Sampling(steps=2)).shape

@@ -137,7 +137,7 @@ def theirs(folder: Path, monkeypatch: pytest.MonkeyPatch | None = None, **option
 
 def assert_near(one: Tensor, other: Tensor) -> None:
     assert other.std() > 0.03 and other.isfinite().all()
-    torch.testing.assert_close(one, other.to(one.dtype), rtol=0, atol=1e-4)
+    torch.testing.assert_close(one, other.to(one.dtype), rtol=0, atol=1e-5)
 
 
 def copied(folder: Path, to: Path) -> Path:

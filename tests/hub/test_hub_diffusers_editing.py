@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from tectum.hub.diffusers.pipelines import _plan, load
+from tectum.hub.diffusers.pipelines import load
 from tectum.hub.diffusers.schedulers import KNOWN, Scheduler
-from tectum.models.latent_diffusion import Edit, LatentDiffusion, Sampling
+from tectum.models.latent_diffusion import LatentDiffusion
+from tectum.models.sampling import Edit, Sampling
 from tectum.nn.unet import UNet
 from tectum.nn.unet_config import tiny
 
@@ -49,10 +49,10 @@ def test_pictures_from_a_picture_are_theirs(name: str, folders: dict[str, Path],
 @pytest.mark.parametrize("name", KNOWN)
 def test_every_scheduler_begins_from_a_picture(name: str, compat: bool) -> None:
     torch.manual_seed(0)
-    network, picture = UNet(tiny()), torch.rand(3, 8, 8) * 2 - 1
+    scheduler, network, picture = Scheduler(name, {}), UNet(tiny()), torch.rand(3, 8, 8) * 2 - 1
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
-    model = LatentDiffusion(network, partial(_plan, Scheduler(name, {}), compat), (8, 8))
+    model = LatentDiffusion(network, lambda steps, noise: scheduler.plan(steps, noise=noise, compat=compat), (8, 8))
     moved = []
     for strength in (0.15, 1.0):
         with torch.no_grad():

@@ -19,7 +19,8 @@ from tectum.diffusion.solvers.unipc import UniPC
 from tectum.errors import CheckpointError, ConfigError
 from tectum.hub.diffusers.described import describe, network_change, scheduler_changes
 from tectum.hub.diffusers.pipelines import load, load_text, pipeline_scheduler
-from tectum.models.latent_diffusion import LatentDiffusion, Sampling, Wanted
+from tectum.models.latent_diffusion import LatentDiffusion
+from tectum.models.sampling import Sampling, Wanted
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 diffusers = pytest.importorskip("diffusers")

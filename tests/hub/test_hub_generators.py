@@ -11,7 +11,7 @@ from tectum.errors import CheckpointError
 from tectum.hub.generators import load_text_to_image, save_text_to_image
 from tectum.hub.names import available, load
 from tectum.media.text import train_bpe
-from tectum.models.latent_diffusion import Sampling
+from tectum.models.sampling import Sampling
 from tectum.models.text_to_image import TextToImage, tiny
 from tectum.nn.unet_config import tiny as unet_tiny
 

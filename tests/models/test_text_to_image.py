@@ -11,7 +11,8 @@ from tectum.diffusion.solvers.multistep import Multistep
 from tectum.diffusion.solvers.unipc import UniPC
 from tectum.errors import ConfigError
 from tectum.media.text import train_bpe
-from tectum.models.latent_diffusion import Edit, Sampling, as_bytes
+from tectum.models.latent_diffusion import as_bytes
+from tectum.models.sampling import Edit, Sampling
 from tectum.models.text_to_image import TextToImage, tiny
 
 TEXTS = ["a red apple", "a green pear", "two cats in a hat"]
