@@ -10,7 +10,6 @@ batch, which the towers think likely. Nobody makes up minimal pairs for them. A 
 never shown. docs/worlds.md tells what comes out.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,7 +45,7 @@ from tectum.models.matcher import Matcher, MatcherConfig, matching_loss
 from tectum.models.space import Space, SpaceConfig
 from tectum.models.towers import ImageTowerConfig, TextTowerConfig
 from tectum.train.config import TrainConfig
-from tectum.train.recipe import remember
+from tectum.train.recipe import remember, remembered
 from tectum.train.trainer import train
 
 KINDS = tuple(kind for kind in PAIR_KINDS if kind != "count")  # In scenes of two unlike things there is nothing to count.
@@ -243,8 +242,7 @@ def run(recipe: Recipe, out: Path) -> None:
 
 def open_run(folder: Path) -> tuple[Recipe, Both]:
     """A finished run: its options, and its models with the averaged weights, ready to be asked."""
-    saved = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-    recipe = Recipe(**saved)
+    recipe = remembered(Recipe(), folder)
     module = WorldClip(recipe).module
     module.load_state_dict(load_file(folder / "ema.safetensors"))
     return recipe, module.eval()
