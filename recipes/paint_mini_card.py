@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from paint_mini import PROMPTS, STYLES, PaintMini, Recipe, finished
-from paint_mini_card_text import card
+from paint_mini_card_text import EVALUATIONS, card
 from space_mini_card import scored
 from space_mini_card_text import Run, told
 from space_mini_scores import encode_pixels, on_white
@@ -38,7 +38,6 @@ from tectum.models.text_to_image import TextToImage
 from tectum.train.recipe import remembered
 
 GUIDANCE = (1.0, 3.0, 5.0, 7.5, 12.0, 20.0)
-STEPS = (5, 10, 20, 40)
 SOLVERS: dict[str, Step] = {
     "UniPC-2 (default)": UniPC(2), "DPM-Solver++ 2M": Multistep(2), "Heun": Heun("flow"), "Euler": Ancestral(),
 }  # fmt: skip
@@ -150,7 +149,7 @@ def steps_ladder(painter: TextToImage, names: Sequence[str]) -> dict[str, list[f
     exact = end(200, UniPC(3))
     return {
         name: [
-            (end(max(1, steps // (2 if name == "Heun" else 1)), solver) - exact).square().mean().sqrt().item() for steps in STEPS
+            (end(max(1, steps // (2 if name == "Heun" else 1)), solver) - exact).square().mean().sqrt().item() for steps in EVALUATIONS
         ]
         for name, solver in SOLVERS.items()
     }
