@@ -149,7 +149,8 @@ def steps_ladder(painter: TextToImage, names: Sequence[str]) -> dict[str, list[f
     exact = end(200, UniPC(3))
     return {
         name: [
-            (end(max(1, steps // (2 if name == "Heun" else 1)), solver) - exact).square().mean().sqrt().item() for steps in EVALUATIONS
+            (end(max(1, steps // (2 if name == "Heun" else 1)), solver) - exact).square().mean().sqrt().item()
+            for steps in EVALUATIONS
         ]
         for name, solver in SOLVERS.items()
     }
