@@ -6,9 +6,9 @@
 A U-Net learns the flow from noise to the latents of emoji drawings (rectified flow, arXiv:2209.03003, with the times of
 arXiv:2403.03206, §3.1). It is told the text by an encoder that begins as that of space-mini, which knows the names of things, and
 goes on learning here. A text is a drawing's name or some of its keywords, often with the style of who drew it ("flat style"), and
-in one of ten steps nothing at all, so that guidance has something to lead away from. Latents are made once, before the run.
-Drawings of held-out code points are never seen: they are what the model is compared with. Measured figures stand in the model
-card, weights/paint-mini/README.md.
+in one of ten steps nothing at all, so that guidance has something to lead away from. Latents are made once, before the run. In
+its first half drawings have half the side, which costs a quarter and teaches what belongs to a name. Those of held-out code
+points are never seen: they are what the model is compared with. Figures stand in the model card, weights/paint-mini/README.md.
 """
 
 from collections.abc import Sequence
@@ -41,6 +41,7 @@ from tectum.nn.conditions import ConditionConfig
 from tectum.nn.unet_config import Attend, Level, UNetConfig
 from tectum.train.config import TrainConfig
 from tectum.train.recipe import remember
+from tectum.train.resolution import Growth
 from tectum.train.trainer import train
 
 STYLES = {"noto": "noto", "twemoji": "flat", "fluent-color": "fluent", "fluent-3d": "3d"}
@@ -59,10 +60,14 @@ class Recipe:
     data: Path = field(default=Path("../shared/data"), metadata={"help": "folder with the Parquet files"})
     codec: Path = field(default=Path("runs/paint-codec"), metadata={"help": "finished run of paint_codec"})
     words: str = field(default="space-mini", metadata={"help": "space whose text encoder this one begins as"})
-    steps: int = field(default=20000, metadata={"help": "optimizer steps"})
-    batch: int = field(default=64, metadata={"help": "drawings a step"})
+    steps: int = field(default=2800, metadata={"help": "optimizer steps"})
+    batch: int = field(default=96, metadata={"help": "drawings a step at full size; of half the side twice as many"})
+    sizes: tuple[int, ...] = field(default=(32, 64), metadata={"help": "side of the drawings in each stage"})
+    starts: tuple[float, ...] = field(default=(0.0, 0.5), metadata={"help": "share of the run at which each stage starts"})
     lr: float = field(default=1e-3, metadata={"help": "peak learning rate"})
-    widths: tuple[int, ...] = field(default=(96, 192), metadata={"help": "of the U-Net, finest first"})
+    widths: tuple[int, ...] = field(default=(64, 128, 224), metadata={"help": "of the U-Net, finest first"})
+    plain: int = field(default=3, metadata={"help": "times a drawing is shown for each time one of another skin tone is"})
+    tokens: int = field(default=20, metadata={"help": "that are read of a text; it is couples of two skin tones that have more"})
     unsaid: float = field(default=0.1, metadata={"help": "share of the texts that are left empty"})
     seed: int = field(default=0, metadata={"help": "seed of weights, order, texts and noise"})
     threads: int = field(default=2, metadata={"help": "processor threads; another number gives another rounding"})
@@ -117,8 +122,11 @@ class PaintMini:
         self.painter.prompts.encoder.load_state_dict(known)
         self.painter.autoencoder = autoencoder.requires_grad_(False)
         self.module = Painting(self.painter)
-        self.plain, self.mirrored = (self._latents(self.drawings, flip) for flip in (False, True))
-        self.test_latents = self._latents(self.test, flip=False)
+        base = self.drawings.base.nonzero()[:, 0]
+        self.rows = torch.cat((torch.arange(len(self.drawings.names)), base.repeat(recipe.plain - 1)))
+        self.growth = Growth(sizes=recipe.sizes, starts=recipe.starts)
+        self.latents = {size: tuple(self._latents(self.drawings, size, flip) for flip in (False, True)) for size in recipe.sizes}
+        self.test_latents = self._latents(self.test, codec.SIZE, flip=False)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -126,10 +134,10 @@ class PaintMini:
         return self.painter.prompts.tokenizer
 
     @torch.no_grad()
-    def _latents(self, drawings: corpora.Drawings, flip: bool) -> Tensor:
+    def _latents(self, drawings: corpora.Drawings, size: int, flip: bool) -> Tensor:
         parts = []
         for pixels in drawings.pixels.split(128):
-            pictures = on_white(pixels, codec.SIZE) * 2 - 1
+            pictures = on_white(pixels, size) * 2 - 1
             parts.append(self.painter.autoencoder.latents(pictures.flip(3) if flip else pictures))
         return torch.cat(parts)
 
@@ -137,12 +145,15 @@ class PaintMini:
         """Latents, the ids of their texts, noise, and numbers that become times."""
         recipe = self.recipe
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        at = torch.from_numpy(batch_indices(len(self.drawings.names), recipe.batch, recipe.seed, step))
+        size = self.growth.side(step, recipe.steps)
+        count = recipe.batch * codec.SIZE // size
+        at = self.rows[torch.from_numpy(batch_indices(len(self.rows), count, recipe.seed, step))]
         flip = self.drawings.mirrored[at] & (torch.rand(len(at), generator=generator) < 0.5)
-        latents = torch.where(flip[:, None, None, None], self.mirrored[at], self.plain[at])
+        plain, mirrored = self.latents[size]
+        latents = torch.where(flip[:, None, None, None], mirrored[at], plain[at])
         texts = [self._text(self.drawings, i, generator) for i in at.tolist()]
         noise = torch.randn(latents.shape, generator=generator)
-        return latents, self.tokenizer(texts), noise, stratified(len(at), torch.rand((), generator=generator))
+        return latents, self.tokenizer(texts)[:, : recipe.tokens], noise, stratified(len(at), torch.rand((), generator=generator))
 
     def _text(self, drawings: corpora.Drawings, i: int, generator: torch.Generator) -> str:
         def chance() -> float:
@@ -215,8 +226,8 @@ def run(recipe: Recipe, out: Path) -> None:
     torch.set_num_threads(recipe.threads)
     task = PaintMini(recipe)
     config = TrainConfig(
-        steps=recipe.steps, lr=recipe.lr, optimizer="muon", weight_decay=0.02, warmup=300, ema=0.9995, seed=recipe.seed,
-        eval_every=2000, save_every=500, log_every=50,
+        steps=recipe.steps, lr=recipe.lr, optimizer="muon", weight_decay=0.02, warmup=200, ema=0.998, seed=recipe.seed,
+        eval_every=700, save_every=200, log_every=20,
     )  # fmt: skip
     train(task, config, out)
     painter = finished(task, out)

@@ -29,7 +29,9 @@ def generate(
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FILE.png", help="Where the picture goes; several go on one sheet.")
     ],
-    model: Annotated[str, typer.Option(metavar="NAME", help="A model's folder, of diffusers or our own, or its name.")],
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A model's folder, of diffusers or our own, or its name.")
+    ] = "paint-mini",
     n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many pictures.")] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the solver; more are slower and nearer to the model.")] = 20,
     guidance: Annotated[float, typer.Option(metavar="W", help="How strictly the text is followed; 1 is no guidance.")] = 5.0,
@@ -49,10 +51,11 @@ def generate(
     """Make pictures of a text.
 
     \b
+    tectum generate "a red apple, 3d style" -o apple.png
+    tectum generate "a cat" -o cats.png -n 16 --seed 1 --steps 20 --gif
+    tectum generate "a pear" -o pear.png --from apple.png --strength 0.6
+    tectum generate "a hat" -o hat.png --from cat.png --mask top.png
     tectum generate "a red apple" -o apple.png --model stable-diffusion-v1-5 --guidance 7.5
-    tectum generate "a cat with sunglasses" -o cats.png --model FOLDER -n 16 --seed 1 --steps 20 --gif
-    tectum generate "a green pear" -o pear.png --model FOLDER --from apple.png --strength 0.6
-    tectum generate "a hat" -o hat.png --model FOLDER --from cat.png --mask top.png
     tectum generate 207 -o dog.png --model DiT-XL-2-256
     """
     from tectum.hub.generators import load_painter

@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
 from tectum.errors import ConfigError
 
 T = TypeVar("T")
@@ -31,7 +33,10 @@ def prefetch(batch: Callable[[int], T], start: int, stop: int, depth: int = 4, w
 
 
 def _prefetch(batch: Callable[[int], T], start: int, stop: int, depth: int, workers: int) -> Generator[tuple[int, T]]:
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
+    # Each of these threads would open a team of its own. With more of torch's threads than processors OpenMP puts the waiting
+    # ones to sleep at once, the consumer's too, and steps of many small operations then take half as long again.
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch", initializer=torch.set_num_threads, initargs=(1,))
     pending: deque[Future[T]] = deque()
     try:
         submitted = start
@@ -44,3 +49,4 @@ def _prefetch(batch: Callable[[int], T], start: int, stop: int, depth: int, work
             del made
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)  # The consumer never had another number: this is what threads to come begin with.

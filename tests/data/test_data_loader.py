@@ -89,3 +89,18 @@ def test_the_consumers_random_state_is_not_touched():
 def test_arguments_that_make_no_sense():
     with pytest.raises(ConfigError, match="depth=0"):
         prefetch(lambda step: step, 0, 1, depth=0)
+
+
+def test_batches_are_made_on_one_thread_of_torch_each_and_the_consumer_keeps_its_own():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        for _, made in prefetch(lambda step: torch.get_num_threads(), 0, 6, workers=2):
+            assert (made, torch.get_num_threads()) == (1, 3)
+        later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        seen: list[int] = []
+        later.start()
+        later.join()
+        assert seen == [3]
+    finally:
+        torch.set_num_threads(before)
