@@ -1,14 +1,15 @@
 """From files to stored vectors: read ahead in threads, encode in batches, write in batches that survive a kill.
 
 One batch is written as: rows into the stores, then one commit of the catalog. A process killed between the two leaves rows that
-nothing points at; the next run writes them again or clears them away. So at most one batch of work is lost.
+nothing points at; the next run writes them again or clears them away. So at most one batch of rows is lost, and those batches
+that the model had in hand.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from tectum.nn.inference import beside_decoders
 from tectum.search.catalog import Catalog, Content, File
 from tectum.search.lock import interrupt_later
 from tectum.search.memory import UNIT_TOLERANCE
-from tectum.search.reading import Encoder, Loaded, Part, load_file, read_ahead
+from tectum.search.reading import Encoder, Loaded, Part, ahead, load_file
 from tectum.search.scan import Entry, Skip
 from tectum.search.store import Row, Store, Value
 
@@ -36,6 +37,7 @@ class IndexConfig:
     Attributes:
         workers: threads that read and decode.
         ahead: files read before the model asks for them; while it is busy with one batch, the next two come in.
+        encoders: threads with a batch each, so that the processor is never idle while a batch is read or written.
         encode_batch: items that go through the model together.
         write_rows: rows or files after which a batch is written.
         write_seconds: seconds after which a batch is written, however small.
@@ -43,6 +45,7 @@ class IndexConfig:
 
     workers: int = min(4, os.cpu_count() or 1)
     ahead: int = 192
+    encoders: int = 2
     encode_batch: int = 64
     write_rows: int = 512
     write_seconds: float = 15.0
@@ -100,19 +103,23 @@ class Indexer:
         done, total = len(entries) - len(todo), len(entries)
         if progress:
             progress(done, total, "")
+
+        def counted(files: Iterable[Loaded]) -> Iterator[Loaded]:
+            for number, loaded in enumerate(files, done + 1):
+                yield loaded
+                if progress:
+                    progress(number, total, loaded.entry.path)
+
+        config = self.config
         try:
-            with closing(read_ahead(todo, self._load, workers=self.config.workers, ahead=self.config.ahead)) as files:
-                for loaded in files:
-                    self._take(loaded)
-                    done += 1
-                    if progress:
-                        progress(done, total, loaded.entry.path)
-                    if time.monotonic() - self._written > self.config.write_seconds:
-                        self._encode_all()
-                        self._write()
-                    elif len(self._files) + sum(map(len, self._rows.values())) >= self.config.write_rows:
-                        self._write()
-            self._encode_all()
+            with (
+                closing(ahead(todo, self._load, workers=config.workers, window=config.ahead)) as files,
+                closing(self._batches(counted(files))) as batches,
+                closing(ahead(batches, self._encoded, workers=config.encoders, window=config.encoders + 1)) as encoded,
+            ):
+                for kind, batch, vectors in encoded:
+                    self._received(kind, batch, vectors)
+                    self._write_if_due()
         finally:
             self._write()
         return self.tally
@@ -133,6 +140,26 @@ class Indexer:
         old_skip = (old.content, Skip(old.path, old.reason, old.message, remembered=True)) if old and old.reason else None
         return load_file(self.space, entry, lambda kind, content: (kind, content) in self._contents, old_skip)
 
+    def _batches(self, files: Iterable[Loaded]) -> Iterator[tuple[str, list[tuple[str, Part]]]]:
+        """What the model is given: full batches, and what is left when time is up and at the end."""
+        for loaded in files:
+            self._take(loaded)
+            full = len(self._queues.get(loaded.kind, ())) >= self.config.encode_batch
+            if time.monotonic() - self._written > self.config.write_seconds:
+                yield from self._queued(1)
+            elif full:
+                yield from self._queued(self.config.encode_batch)
+            self._write_if_due()
+        yield from self._queued(1)
+
+    def _queued(self, least: int) -> Iterator[tuple[str, list[tuple[str, Part]]]]:
+        """Batches out of the queues, as long as one has so many items."""
+        size = self.config.encode_batch
+        for kind, queue in self._queues.items():
+            while len(queue) >= least:
+                batch, queue[:size] = queue[:size], []
+                yield kind, batch
+
     def _take(self, loaded: Loaded) -> None:
         """Queue what one file brings; a content that is known or already queued is not queued again."""
         key = (loaded.kind, loaded.content)
@@ -146,22 +173,16 @@ class Indexer:
             self._waiting[key].append(loaded)
         else:
             self._waiting[key] = [loaded]
-            queue = self._queues[loaded.kind]
-            queue += [(loaded.content, part) for part in loaded.parts]
-            while len(queue) >= self.config.encode_batch:
-                self._encode(loaded.kind)
+            self._queues[loaded.kind] += [(loaded.content, part) for part in loaded.parts]
 
-    def _encode_all(self) -> None:
-        for kind, queue in self._queues.items():
-            while queue:
-                self._encode(kind)
-
-    def _encode(self, kind: str) -> None:
-        """Put one batch of a kind through the model, and hand on the contents that are complete."""
-        size = self.config.encode_batch
-        batch, self._queues[kind][:size] = self._queues[kind][:size], []
+    def _encoded(self, given: tuple[str, list[tuple[str, Part]]]) -> tuple[str, list[tuple[str, Part]], np.ndarray]:
+        """A batch with its vectors; runs in threads."""
+        kind, batch = given
         with beside_decoders(half_precision=self.space.precision == "bf16"):
-            vectors = np.asarray(self.space.encode(kind, [part.prepared for _, part in batch]), dtype=np.float32)
+            return kind, batch, np.asarray(self.space.encode(kind, [part.prepared for _, part in batch]), dtype=np.float32)
+
+    def _received(self, kind: str, batch: list[tuple[str, Part]], vectors: np.ndarray) -> None:
+        """Hand on the contents that are complete."""
         for (content, part), vector in zip(batch, vectors, strict=True):
             key = (kind, content)
             encoded = self._vectors.setdefault(key, [])
@@ -220,6 +241,11 @@ class Indexer:
             return -1
         same = (state.st_size, state.st_mtime_ns) == (entry.size, entry.mtime_ns)
         return entry.mtime_ns if same and abs(self._started_ns - entry.mtime_ns) > _RECENT_NS else -1
+
+    def _write_if_due(self) -> None:
+        many = len(self._files) + sum(map(len, self._rows.values())) >= self.config.write_rows
+        if many or time.monotonic() - self._written > self.config.write_seconds:
+            self._write()
 
     def _write(self) -> None:
         """Rows first, then the catalog in one commit: what the catalog knows is always in the stores."""

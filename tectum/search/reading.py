@@ -7,13 +7,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tectum.errors import MediaError
 from tectum.media.kinds import Kind, sniff
 from tectum.media.source import display
 from tectum.search.passages import passages
 from tectum.search.scan import Entry, Skip, hash_file
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _MAX_BYTES: Mapping[str, int] = {"image": 256 << 20, "audio": 4 << 30, "text": 10 << 20}
 
@@ -85,18 +88,27 @@ class Loaded:
     lasting: bool = True
 
 
-def read_ahead(
-    entries: Iterable[Entry], load: Callable[[Entry], Loaded], *, workers: int, ahead: int
-) -> Generator[Loaded, None, None]:
-    """`load` each entry in threads, at most `ahead` before it is asked for; the results come in order."""
-    remaining = iter(entries)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="tectum-read")
+def ahead(items: Iterable[T], work: Callable[[T], R], *, workers: int, window: int) -> Generator[R, None, None]:
+    """`work` on each item in threads, at most `window` at once; the results come in order.
+
+    The items are made where the results are asked for. An exception in the making of one comes after the results of those before.
+    """
+    remaining = iter(items)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="tectum-ahead")
+    pending: deque[Future[R]] = deque()
+    failure: BaseException | None = None
     try:
-        window: deque[Future[Loaded]] = deque(pool.submit(load, entry) for entry in islice(remaining, ahead))
-        while window:
-            loaded = window.popleft().result()
-            window.extend(pool.submit(load, entry) for entry in islice(remaining, 1))
-            yield loaded
+        while True:
+            try:
+                for item in islice(remaining, window - len(pending)):
+                    pending.append(pool.submit(work, item))
+            except BaseException as error:
+                failure, remaining = error, iter(())
+            if not pending:
+                break
+            yield pending.popleft().result()
+        if failure:
+            raise failure
     finally:
         pool.shutdown(cancel_futures=True)
 
