@@ -33,6 +33,7 @@ from tectum.evaluate.frechet import frechet_distance
 from tectum.evaluate.memorisation import memorisation
 from tectum.hub.generators import save_text_to_image
 from tectum.media.sheet import sheet
+from tectum.models.encoders import parameter_count
 from tectum.models.sampling import Sampling
 from tectum.models.text_to_image import TextToImage
 from tectum.train.recipe import remembered
@@ -184,12 +185,15 @@ def main(arguments: Iterable[str] | None = None) -> None:
 
     painter, task = open_run(options.run, options.data)
     save_text_to_image(painter, options.out)
-    painter.pack(PROMPTS, Sampling())
+    parts = {"denoiser": painter.network, "autoencoder": painter.autoencoder, "text encoder": painter.prompts}
+    parameters = {name: parameter_count(part) for name, part in parts.items()}
+    painter.pack(PROMPTS, Sampling())  # from here on it has no parameters
     judge, count = Judge(task), options.count
     with torch.inference_mode():
         far = distances(painter, judge, task, count)
         names = spread_over(task.drawings.rows(task.drawings.base).names, 32)
         scores = {
+            "parameters": parameters,
             "by name": by_name(painter, judge, task, count),
             "distances": far["scores"],
             "guidance": guidance_ladder(painter, judge, names),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -140,7 +140,7 @@ class Indexer:
         old_skip = (old.content, Skip(old.path, old.reason, old.message, remembered=True)) if old and old.reason else None
         return load_file(self.space, entry, lambda kind, content: (kind, content) in self._contents, old_skip)
 
-    def _batches(self, files: Iterable[Loaded]) -> Iterator[tuple[str, list[tuple[str, Part]]]]:
+    def _batches(self, files: Iterable[Loaded]) -> Generator[tuple[str, list[tuple[str, Part]]], None, None]:
         """What the model is given: full batches, and what is left when time is up and at the end."""
         for loaded in files:
             self._take(loaded)
