@@ -1,7 +1,8 @@
 """paint-mini: pictures of 64 × 64 pixels in the manner of emoji, from a text.
 
     tectum train paint_codec --out runs/paint-codec
-    tectum train paint_mini codec=runs/paint-codec --out runs/paint-mini
+    tectum train paint_mini --out runs/paint-mini
+    tectum train paint_mini begin=runs/paint-mini sizes=64 starts=0 steps=3000 --out runs/paint-mini-2
 
 A U-Net learns the flow from noise to the latents of emoji drawings (rectified flow, arXiv:2209.03003, with the times of
 arXiv:2403.03206, §3.1). It is told the text by an encoder that begins as that of space-mini, which knows the names of things, and
@@ -59,6 +60,9 @@ class Recipe:
 
     data: Path = field(default=Path("../shared/data"), metadata={"help": "folder with the Parquet files"})
     codec: Path = field(default=Path("runs/paint-codec"), metadata={"help": "finished run of paint_codec"})
+    begin: Path | None = field(
+        default=None, metadata={"help": "finished run of this recipe whose averaged weights this one begins as"}
+    )
     words: str = field(default="space-mini", metadata={"help": "space whose text encoder this one begins as"})
     steps: int = field(default=2800, metadata={"help": "optimizer steps"})
     batch: int = field(default=96, metadata={"help": "drawings a step at full size; of half the side twice as many"})
@@ -122,6 +126,8 @@ class PaintMini:
         self.painter.prompts.encoder.load_state_dict(known)
         self.painter.autoencoder = autoencoder.requires_grad_(False)
         self.module = Painting(self.painter)
+        if recipe.begin is not None:
+            self.module.load_state_dict(load_file(recipe.begin / "ema.safetensors"))
         base = self.drawings.base.nonzero()[:, 0]
         self.rows = torch.cat((torch.arange(len(self.drawings.names)), base.repeat(recipe.plain - 1)))
         self.growth = Growth(sizes=recipe.sizes, starts=recipe.starts)

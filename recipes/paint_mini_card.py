@@ -1,6 +1,6 @@
 """Finish paint-mini: what it paints, measured and shown, and the model card.
 
-    python recipes/paint_mini_card.py --run runs/paint-mini --out weights/paint-mini --pictures docs/pictures
+    python recipes/paint_mini_card.py --run runs/paint-mini-2 --out weights/paint-mini --pictures docs/pictures
 
 A picture is judged by space-mini, which knows four thousand things by name: does it find the name that was asked for? Real
 drawings are judged in the same way, for it is wrong about those too. Distances between sets of pictures are of its vectors, and
@@ -173,6 +173,13 @@ def open_run(folder: Path, data: Path) -> tuple[TextToImage, PaintMini]:
     return finished(task, folder), task
 
 
+def stages(run: Path, scores: dict[str, Any]) -> list[Run]:
+    """What is told of a run, after what is told of those that it began as."""
+    last = told(run, scores)
+    begin = last["recipe"].get("begin")
+    return [*(stages(Path(begin), {}) if begin else []), last]
+
+
 def main(arguments: Iterable[str] | None = None) -> None:
     """Read the run, write the finished model, its card and its pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -211,9 +218,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
         }
     for name, picture in drawn.items():
         picture.resize((2 * picture.width, 2 * picture.height), 0).save(options.pictures / f"paint-{name}.png", optimize=True)
-    run: Run = told(options.run, scores)
-    (options.out / "scores.json").write_text(json.dumps(run, indent=1) + "\n")
-    (options.out / "README.md").write_text(card(run, painter, UNSEEN), encoding="utf-8")
+    *before, run = stages(options.run, scores)
+    (options.out / "scores.json").write_text(json.dumps(run | {"before": before}, indent=1) + "\n")
+    (options.out / "README.md").write_text(card(run, before, painter, UNSEEN), encoding="utf-8")
 
 
 if __name__ == "__main__":

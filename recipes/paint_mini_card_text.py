@@ -1,7 +1,8 @@
 """The words of paint-mini's model card, around the measured numbers."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from paint_mini import PROMPTS
 from space_mini_card_text import Run
@@ -11,9 +12,16 @@ from tectum.models.text_to_image import TextToImage
 EVALUATIONS = (5, 10, 20, 40)
 
 
-def card(run: Run, painter: TextToImage, unseen: Sequence[str]) -> str:
-    """The model card in Markdown."""
-    scores, recipe = run["scores"], run["recipe"]
+def command(recipe: Mapping[str, Any]) -> str:
+    """The options that tell one run from another."""
+    sizes, starts = (",".join(f"{value:g}" for value in recipe[key]) for key in ("sizes", "starts"))
+    begin = f"begin={recipe['begin']} " if recipe.get("begin") else ""
+    return f"{begin}sizes={sizes} starts={starts} steps={recipe['steps']} seed={recipe['seed']}"
+
+
+def card(run: Run, before: Sequence[Run], painter: TextToImage, unseen: Sequence[str]) -> str:
+    """The model card in Markdown, of a run and of those that it began as."""
+    scores = run["scores"]
     far = scores["distances"]
 
     def share(key: str) -> str:
@@ -87,10 +95,17 @@ def card(run: Run, painter: TextToImage, unseen: Sequence[str]) -> str:
         f"![{'; '.join(unseen)}](../../docs/pictures/paint-unseen.png)",
         "",
         "## How it was made",
-        "`tectum train paint_codec --out runs/paint-codec`, `tectum train paint_mini --out runs/paint-mini`, then "
-        "`python recipes/paint_mini_card.py`.",
-        f"{recipe['steps']:,} steps of {recipe['batch']} drawings, seed {recipe['seed']}, {run['seconds']:,.0f} seconds "
-        f"({platform.machine()}); drawings of a tenth of the code points were never seen.",
+        "`tectum train paint_codec --out runs/paint-codec`, the runs below, each begun as the averaged weights of the one "
+        "before, and `python recipes/paint_mini_card.py`.",
+        "Drawings of a tenth of the code points were never seen.",
+        "",
+        "| `tectum train paint_mini` | steps | drawings a step | seconds (two cores, " + platform.machine() + ") |",
+        "|---|---|---|---|",
+        *[
+            f"| `{command(part['recipe'])} --out {part['run']}` | {part['recipe']['steps']:,} | {part['recipe']['batch']} "
+            f"| {part['seconds']:,.0f} |"
+            for part in (*before, run)
+        ],
         "",
         "## Data and licences",
         "| data | licence |",

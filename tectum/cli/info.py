@@ -21,7 +21,9 @@ STEPS = (20, 30, 50)
 
 
 def info(
-    path: Annotated[Path | None, typer.Argument(metavar="PATH", help="A library, a model folder, or a media file.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="PATH", help="A library, a model's name or folder, or a media file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Tell what a library, a model or a file holds.
@@ -31,12 +33,12 @@ def info(
     \b
     tectum info my.tectum
     tectum info holiday.jpg
+    tectum info paint-mini
     tectum info stable-diffusion-v1-5
     """
+    path = path and _folder_or_file(path)
     if path is None:
         facts = _installation()
-    elif not path.exists():
-        raise ConfigError(f"there is no {path}: give a library, a model folder or a media file")
     elif path.is_file():
         facts = _file(path)
     elif (path / "model_index.json").exists():
@@ -49,6 +51,17 @@ def info(
         print_json(facts)
     else:
         print_facts({name: _told(name, value) for name, value in facts.items()})
+
+
+def _folder_or_file(path: Path) -> Path:
+    from tectum import hub
+
+    if path.exists():
+        return path
+    shipped = {model.name: model.path for model in hub.available()}
+    if str(path) not in shipped:
+        raise ConfigError(f"there is no {path}: give a library, a model's name or folder, or a media file")
+    return shipped[str(path)]
 
 
 def _installation() -> dict[str, Any]:
@@ -74,16 +87,29 @@ def _library(path: Path) -> dict[str, Any]:
 
 def _model(path: Path) -> dict[str, Any]:
     from tectum import hub
+    from tectum.hub.files import read_json
+    from tectum.hub.generators import TYPE, load_text_to_image
+    from tectum.models.encoders import parameter_count
 
+    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    if read_json(path / "config.json").get("type") == TYPE:
+        painter = load_text_to_image(path)
+        return {
+            "model": painter.config.name,
+            "what it is": painter.config.description,
+            "pixels": [painter.config.size] * 2,
+            "parameters": parameter_count(painter),
+            "bytes": size,
+        }
     space = hub.load(path)
     return {
         "model": space.name,
         "what it is": space.config.description,
         "kinds": list(space.modalities),
         "dim": space.dim,
-        "parameters": sum(parameter.numel() for parameter in space.parameters()),
+        "parameters": parameter_count(space),
         "fingerprint": space.fingerprint,
-        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        "bytes": size,
     }
 
 

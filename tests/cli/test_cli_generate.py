@@ -1,5 +1,6 @@
 """`tectum generate`, with a small random model: files, sizes, numbers, edits and mistakes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,10 @@ def test_a_folder_of_diffusers_paints_classes(tmp_path: Path, capsys: pytest.Cap
     for text in ("a cat", "1000"):
         assert main(["generate", text, *common]) == 2
         assert "0 to 999" in capsys.readouterr().err
+
+
+def test_info_tells_of_a_painter(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", model, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    size = sum(file.stat().st_size for file in Path(model).iterdir())
+    assert (facts["pixels"], facts["bytes"]) == ([16, 16], size) and 4 * facts["parameters"] < size

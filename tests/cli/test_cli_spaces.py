@@ -115,6 +115,7 @@ def test_info_of_files_a_model_a_library_and_the_installation(tectum: Run, media
     assert facts(media / "note.txt")["words"] == 7
     model = facts(weights / "space-mini")
     assert (model["dim"], model["fingerprint"]) == (16, hub.load(weights / "space-mini").fingerprint)
+    assert facts("space-mini") == model
     assert "space-mini" in str(facts()["models"])
     tectum("index", media)
     library = facts("my.tectum")
