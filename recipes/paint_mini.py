@@ -20,6 +20,7 @@ from typing import Any
 import paint_codec as codec
 import space_mini_data as corpora
 import torch
+from paint_mini_colours import recoloured
 from safetensors.torch import load_file
 from space_mini import pick
 from space_mini_scores import on_white
@@ -71,6 +72,7 @@ class Recipe:
     lr: float = field(default=1e-3, metadata={"help": "peak learning rate"})
     widths: tuple[int, ...] = field(default=(64, 128, 224), metadata={"help": "of the U-Net, finest first"})
     plain: int = field(default=3, metadata={"help": "times a drawing is shown for each time one of another skin tone is"})
+    colours: int = field(default=0, metadata={"help": "drawings in other colours that are made of each of one colour"})
     tokens: int = field(default=20, metadata={"help": "that are read of a text; it is couples of two skin tones that have more"})
     unsaid: float = field(default=0.1, metadata={"help": "share of the texts that are left empty"})
     seed: int = field(default=0, metadata={"help": "seed of weights, order, texts and noise"})
@@ -114,7 +116,8 @@ class PaintMini:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.all_drawings = drawings = corpora.read_drawings(recipe.data)
-        self.drawings, self.test = drawings.rows(~drawings.held_out), drawings.rows(drawings.held_out & drawings.base)
+        self.drawings = recoloured(drawings.rows(~drawings.held_out), recipe.colours)
+        self.test = drawings.rows(drawings.held_out & drawings.base)
         self.space = hub.load(recipe.words).requires_grad_(False)
         tower = self.space.tower("text")
         assert isinstance(tower, TextTower) and isinstance(tower.encoder, TextEncoder)
