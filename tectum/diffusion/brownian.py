@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tectum.diffusion.noise import Independent, home, normal
 from tectum.diffusion.process import Point
-from tectum.diffusion.scalars import Scalar, spread
+from tectum.diffusion.scalars import placed, spread
 
 _LEVELS = 24
 _PURPOSE = 16
@@ -41,7 +41,8 @@ class Brownian:
 
     def __call__(self, x: Tensor, step: int | Tensor, here: Point, there: Point) -> Tensor:
         """Of a step, from the points alone: going back and forth gives the same noise again."""
-        start, end = _lattice(here.flow_time), _lattice(there.flow_time)
+        clock = self.samples.to(home(x.device)).double()
+        start, end = ((placed(point.flow_time, clock) * 2**_LEVELS).round().long() for point in (here, there))
         values = self._values(x, torch.stack([place.expand(len(x)) for place in (start, end)]))
         difference = values[0] - values[1]
         width = (start - end).abs().clamp(min=1).double() / 2**_LEVELS
@@ -70,7 +71,3 @@ class Brownian:
             for tents in (numbers * spread(height.flatten(), numbers)).unflatten(0, interval.shape):
                 total = total + tents  # one by one, so that rounding does not depend on how many there are at once
         return total
-
-
-def _lattice(time: Scalar) -> Tensor:
-    return (torch.as_tensor(time, dtype=torch.float64) * 2**_LEVELS).round().long()

@@ -168,8 +168,7 @@ def boundary(student: Denoiser, x: Tensor, at: Point, cond: Conditions | None = 
     """
     if student.prediction.kind == "x0":
         raise ValueError("a student that predicts 'x0' does not keep x at the data: let it predict 'edm', 'v' or 'flow'")
-    sigma = torch.as_tensor(at.sigma, device=x.device)
-    return choose(sigma == 0, x / spread(at.alpha, x), student(x, at, cond))
+    return choose(at.sigma == 0, x / spread(at.alpha, x), student(x, at, cond))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tectum.diffusion.grids import Grid
 from tectum.diffusion.marginals import forward, transition
 from tectum.diffusion.noise import Noise
 from tectum.diffusion.process import Point
-from tectum.diffusion.scalars import combine
+from tectum.diffusion.scalars import combine, placed
 from tectum.diffusion.solvers.state import State, Step
 
 
@@ -107,7 +107,7 @@ def slerp(a: Tensor, b: Tensor, share: float | Tensor) -> Tensor:
     >>> slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5)
     tensor([[0.7071, 0.7071]])
     """
-    share = torch.as_tensor(share, dtype=a.dtype, device=a.device).reshape(-1, *[1] * (a.ndim - 1))
+    share = placed(share, a).reshape(-1, *[1] * (a.ndim - 1))
     first, second = a.flatten(1), b.flatten(1)
     cosine = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1)).clamp(min=1e-12)
     angle = cosine.clamp(-1, 1).acos().reshape(-1, *[1] * (a.ndim - 1))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tectum.diffusion.marginals import posterior
 from tectum.diffusion.process import Point
-from tectum.diffusion.scalars import Scalar, spread
+from tectum.diffusion.scalars import Scalar, placed, spread
 
 
 def prior_kl(x0: Tensor, at: Point, data_std: float = 1.0) -> Tensor:
@@ -82,5 +82,5 @@ def bits_per_dim(nats: Tensor, x: Tensor, levels: int = 256) -> Tensor:
 
 def _gaussian_kl(shift: Tensor, own: Tensor | Scalar, model: Tensor | Scalar) -> Tensor:
     """KL(N(a, own) ‖ N(a + shift, model)), elementwise, summed."""
-    ratio = torch.as_tensor(own / model, dtype=shift.dtype, device=shift.device)
+    ratio = placed(own / model, shift)
     return (ratio - 1 - ratio.log() + shift**2 / model).flatten(1).sum(1) / 2

@@ -19,7 +19,7 @@ from torch import Tensor
 from tectum.diffusion.denoiser import Denoise
 from tectum.diffusion.noise import home, philox
 from tectum.diffusion.process import Point
-from tectum.diffusion.scalars import Scalar, spread
+from tectum.diffusion.scalars import Scalar, placed, spread
 from tectum.diffusion.solvers.runge_kutta import Heun
 from tectum.diffusion.solvers.state import last, sample
 
@@ -124,7 +124,7 @@ def log_likelihood(
 
 def unit_prior(x: Tensor, at: Point) -> Tensor:
     """log N(x; 0, σ² + α²), [n]: of noised data of mean 0 and variance 1, were they Gaussian."""
-    variance = torch.as_tensor(at.sigma**2 + at.alpha**2, dtype=x.dtype, device=x.device)
+    variance = placed(at.sigma**2 + at.alpha**2, x)
     return -((x.flatten(1) ** 2 / variance.reshape(-1, 1)).sum(1) + x[0].numel() * (2 * math.pi * variance).log()) / 2
 
 

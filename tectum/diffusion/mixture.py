@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tectum.diffusion.process import Point
-from tectum.diffusion.scalars import spread
+from tectum.diffusion.scalars import placed, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Mixture:
 
     def _parts(self, x: Tensor, at: Point) -> tuple[Tensor, Tensor, Tensor]:
         """α [] or [n, 1], the variance of x in each component [n or 1, k], and x less its mean [n, k, d]."""
-        alpha, sigma = (torch.as_tensor(spread(value, x), dtype=x.dtype, device=x.device) for value in (at.alpha, at.sigma))
+        alpha, sigma = (placed(spread(value, x), x) for value in (at.alpha, at.sigma))
         variance = (alpha * self.stds.to(x)) ** 2 + sigma**2
         return alpha, variance.reshape(-1, len(self.stds)), x[:, None] - alpha[..., None] * self.means.to(x)
 

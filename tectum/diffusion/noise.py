@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tectum.diffusion.process import Point
+from tectum.diffusion.scalars import placed
 
 _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -100,7 +101,7 @@ def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
 
 
 def _column(value: int | Tensor, samples: Tensor) -> Tensor:
-    return torch.as_tensor(value, device=samples.device).reshape(-1, 1)
+    return placed(value, samples).reshape(-1, 1)
 
 
 def home(device: torch.device) -> torch.device:

@@ -100,6 +100,17 @@ def spread(value: Scalar, x: Tensor) -> Scalar:
     return value.to(x).reshape(-1, *[1] * (x.ndim - 1))
 
 
+def placed(value: Scalar, like: Tensor) -> Tensor:
+    """The coefficient as a tensor of the type and on the device of another.
+
+    A number is written there: one that was made a tensor first would have to be copied to a card, and the copy waits for it.
+
+    >>> placed(0.5, torch.zeros(2))
+    tensor(0.5000)
+    """
+    return value.to(like) if isinstance(value, Tensor) else like.new_full((), value)
+
+
 def combine(*terms: tuple[Scalar, Tensor]) -> Tensor:
     """Σ wᵢ xᵢ, a new tensor, in as few passes over memory as there are terms. One whose weight is the number 0 is not read.
 

@@ -22,7 +22,7 @@ from tectum.diffusion.denoiser import Denoise, Estimating
 from tectum.diffusion.marginals import Kernel, posterior
 from tectum.diffusion.noise import Noise
 from tectum.diffusion.process import Point
-from tectum.diffusion.scalars import Scalar, combine, spread, sqrt, where
+from tectum.diffusion.scalars import Scalar, combine, placed, spread, sqrt, where
 from tectum.diffusion.solvers.residual import unit
 from tectum.diffusion.solvers.state import Seen, State, evaluate, evaluate_once, taken
 
@@ -99,6 +99,6 @@ def _with_share(state: State, denoiser: object, here: Point) -> tuple[Seen, Tens
 
 def _between(low: Scalar, high: Scalar, share: Tensor) -> Tensor:
     """The standard deviation at a share of the way between the logarithms of two variances; 0 if both are."""
-    low, high = (torch.as_tensor(spread(value, share), dtype=share.dtype, device=share.device) for value in (low, high))
+    low, high = (placed(spread(value, share), share) for value in (low, high))
     safe_low, safe_high = low.clamp(min=1e-30), high.clamp(min=1e-30)
     return torch.where(high > 0, torch.lerp(safe_low.log(), safe_high.log(), share).div(2).exp(), 0.0)
