@@ -54,14 +54,12 @@ def info(
 
 
 def _folder_or_file(path: Path) -> Path:
-    from tectum import hub
+    from tectum.hub.names import find
 
-    if path.exists():
-        return path
-    shipped = {model.name: model.path for model in hub.available()}
-    if str(path) not in shipped:
+    found = path if path.exists() else find(path)
+    if found is None:
         raise ConfigError(f"there is no {path}: give a library, a model's name or folder, or a media file")
-    return shipped[str(path)]
+    return found
 
 
 def _installation() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tectum.errors import CheckpointError, ConfigError
 from tectum.files import tupled
 from tectum.hub.diffusers.pipelines import load as load_diffusers
 from tectum.hub.files import read_json, read_tensors, whole_folder, write_json, write_tensors
+from tectum.hub.names import find
 from tectum.media.text import Tokenizer
 from tectum.models.encoders import TextConfig
 from tectum.models.latent_diffusion import LatentDiffusion
@@ -64,16 +65,11 @@ def load_text_to_image(name_or_folder: str | Path) -> TextToImage:
         ...
     tectum.errors.CheckpointError: there is no text-to-image model or folder named 'nowhere': ...
     """
-    from tectum.hub.names import available
-
-    folder = Path(name_or_folder)
-    if not folder.is_dir():
-        names = {info.name: info.path for info in available() if info.kind == TYPE}
-        if str(name_or_folder) not in names:
-            raise CheckpointError(
-                f"there is no text-to-image model or folder named {str(name_or_folder)!r}: `tectum models` lists what is at hand"
-            )
-        folder = names[str(name_or_folder)]
+    folder = find(name_or_folder, TYPE)
+    if folder is None:
+        raise CheckpointError(
+            f"there is no text-to-image model or folder named {str(name_or_folder)!r}: `tectum models` lists what is at hand"
+        )
     path = folder / "config.json"
     described = read_json(path)
     if (described.get("type"), described.get("format")) != (TYPE, FORMAT):

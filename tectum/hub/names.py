@@ -55,19 +55,18 @@ def load(name_or_folder: str | Path, *, activation: Activation | None = None, im
 
 
 def _open(name_or_folder: str | Path, activation: Activation | None) -> Space:
-    folder, name = Path(name_or_folder), str(name_or_folder)
-    if folder.is_dir():
+    name = str(name_or_folder)
+    if Path(name).is_file():
+        raise CheckpointError(f"{name} is a file: give the folder with the tokenizer and the configuration beside the weights")
+    folder = find(name, "space")
+    if folder is not None:
         return _open_folder(folder, activation)
-    if folder.is_file():
-        raise CheckpointError(f"{folder} is a file: give the folder with the tokenizer and the configuration beside the weights")
-    names = {info.name: info.path for info in available() if info.kind == "space"}
-    if name in names:
-        return _open_folder(names[name], activation)
     if is_hub_name(name):
         space = _open_folder(download(name), activation)
         # A library remembers its model by name, and the cache is not a place to remember.
         space.config = replace(space.config, name=name, description=f"{name} from the Hugging Face hub")
         return space
+    names = [info.name for info in available() if info.kind == "space"]
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"`tectum models` lists what is at hand ({', '.join(names) or 'nothing'})"
     raise CheckpointError(f"there is no model or folder named {name!r}: {hint}")
@@ -79,6 +78,14 @@ def _open_folder(folder: Path, activation: Activation | None) -> Space:
     if activation is not None:
         raise CheckpointError(f"{folder} is tectum's own, which says its activations: leave activation out")
     return load_folder(folder)
+
+
+def find(name_or_folder: str | Path, kind: str | None = None) -> Path | None:
+    """The folder itself, or else that of the shipped model with this name, of one kind or of any; None if there is neither."""
+    if Path(name_or_folder).is_dir():
+        return Path(name_or_folder)
+    named = (info for info in available() if info.name == str(name_or_folder))
+    return next((info.path for info in named if kind in (None, info.kind)), None)
 
 
 def available() -> list[ModelInfo]:
