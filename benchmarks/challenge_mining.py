@@ -18,7 +18,8 @@ from tectum.contrastive.mining import admissible, hard_neighbours, neighbour_bat
 from tectum.contrastive.targets import Dense, Ids, Targets
 from tectum.data.information import Fact, View, World
 from tectum.data.order import batch_indices
-from tectum.search.store import Row, open_store
+from tectum.search.store import Row
+from tectum.search.stores import open_store
 
 LOUD, QUIET = Fact(("a", "b")), Fact(("a", "b"), gain=0.15)
 WORLD = World(views={name: View(dim=64, clutter=0.15) for name in ("a", "b")}, facts=(LOUD,) * 8 + (QUIET,) * 4)

@@ -28,7 +28,8 @@ from tectum.search.catalog import Catalog, Content, File
 from tectum.search.indexing import FIELDS, IndexConfig
 from tectum.search.library import Library
 from tectum.search.progress import progress_bar
-from tectum.search.store import Row, open_store
+from tectum.search.store import Row
+from tectum.search.stores import open_store
 
 WIDTH, HEIGHT = 640, 480
 QUERIES = 100

@@ -31,7 +31,8 @@ from tectum.search.query import Searcher
 from tectum.search.reading import Encoder, read_parts
 from tectum.search.results import IndexReport, LibraryHit, LibraryInfo, Results
 from tectum.search.scan import Skip, hash_file, scan
-from tectum.search.store import In, IndexBuild, Store, open_store
+from tectum.search.store import In, IndexBuild, Store
+from tectum.search.stores import open_store
 from tectum.search.upkeep import clear_unused, heal
 
 DEFAULT_MODEL = "space-mini"

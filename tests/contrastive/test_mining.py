@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from tectum.contrastive.loss import info_nce
 from tectum.contrastive.mining import NOBODY, admissible, hard_neighbours, neighbour_batches, semi_hard, sift
 from tectum.contrastive.targets import Dense, Targets
-from tectum.search.store import Row, open_store
+from tectum.search.store import Row
+from tectum.search.stores import open_store
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -15,7 +15,8 @@ from tectum.errors import LibraryError
 from tectum.nn.inference import multiplies_bfloat16
 from tectum.search.indexing import IndexConfig
 from tectum.search.library import Library
-from tectum.search.store import In, open_store
+from tectum.search.store import In
+from tectum.search.stores import open_store
 
 
 def counts(report: object) -> tuple[int, int, int, int]:

@@ -14,7 +14,7 @@ from tectum.errors import LibraryError, MediaError
 from tectum.search.indexing import FIELDS
 from tectum.search.library import Library
 from tectum.search.relevance import prior_of
-from tectum.search.store import open_store
+from tectum.search.stores import open_store
 
 Names = Callable[[object], list[str]]
 

@@ -13,7 +13,8 @@ from tectum.errors import StoreError
 from tectum.search import lance
 from tectum.search.lance import LanceStore
 from tectum.search.recall import held_out_queries
-from tectum.search.store import And, Below, Equal, Filter, In, Not, Or, Row, Store, open_store
+from tectum.search.store import And, Below, Equal, Filter, In, Not, Or, Row, Store
+from tectum.search.stores import open_store
 
 DIM = 24
 FIELDS = {"kind": str, "end": int, "weight": float}
