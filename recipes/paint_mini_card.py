@@ -174,10 +174,10 @@ def open_run(folder: Path, data: Path) -> tuple[TextToImage, PaintMini]:
 
 
 def stages(run: Path, scores: dict[str, Any]) -> list[Run]:
-    """What is told of a run, after what is told of those that it began as."""
+    """What is told of a run, after what is told of those that it began as, and of the autoencoder's before all."""
     last = told(run, scores)
-    begin = last["recipe"].get("begin")
-    return [*(stages(Path(begin), {}) if begin else []), last]
+    before = last["recipe"].get("begin") or last["recipe"].get("codec")
+    return [*(stages(Path(before), {}) if before else []), last]
 
 
 def main(arguments: Iterable[str] | None = None) -> None:

@@ -13,14 +13,18 @@ EVALUATIONS = (5, 10, 20, 40)
 
 
 def command(recipe: Mapping[str, Any]) -> str:
-    """The options that tell one run from another."""
-    sizes, starts = (",".join(f"{value:g}" for value in recipe[key]) for key in ("sizes", "starts"))
-    begin = f"begin={recipe['begin']} " if recipe.get("begin") else ""
-    return f"{begin}sizes={sizes} starts={starts} steps={recipe['steps']} seed={recipe['seed']}"
+    """A recipe and the options that tell one run of it from another."""
+
+    def text(value: Any) -> str:
+        return ",".join(f"{one:g}" for one in value) if isinstance(value, list) else str(value)
+
+    given = [(key, recipe.get(key)) for key in ("begin", "colours", "sizes", "starts", "steps", "seed")]
+    options = " ".join(f"{key}={text(value)}" for key, value in given if value is not None)
+    return f"{'paint_mini' if 'codec' in recipe else 'paint_codec'} {options}"
 
 
 def card(run: Run, before: Sequence[Run], painter: TextToImage, unseen: Sequence[str]) -> str:
-    """The model card in Markdown, of a run and of those that it began as."""
+    """The model card in Markdown, of a run and of those before it."""
     scores = run["scores"]
     far = scores["distances"]
 
@@ -38,7 +42,7 @@ def card(run: Run, before: Sequence[Run], painter: TextToImage, unseen: Sequence
         "",
         '    tectum generate "a red apple, 3d style" -o apple.png -n 4',
         "",
-        f"Four pictures take {scores['seconds']:.1f} s ({scores['threads']} threads, {platform.machine()}, 20 steps).",
+        f"Four pictures take {scores['seconds']:.1f} s (20 steps, threads: {scores['threads']}, {platform.machine()}).",
         "",
         f"![{'; '.join(PROMPTS)}](../../docs/pictures/paint-prompts.png)",
         "",
@@ -95,15 +99,15 @@ def card(run: Run, before: Sequence[Run], painter: TextToImage, unseen: Sequence
         f"![{'; '.join(unseen)}](../../docs/pictures/paint-unseen.png)",
         "",
         "## How it was made",
-        "`tectum train paint_codec --out runs/paint-codec`, the runs below, each begun as the averaged weights of the one "
-        "before, and `python recipes/paint_mini_card.py`.",
+        "The runs below, each of paint_mini after its first begun as the averaged weights of the one before, and "
+        "`python recipes/paint_mini_card.py`.",
         "Drawings of a tenth of the code points were never seen.",
         "",
-        "| `tectum train paint_mini` | steps | drawings a step | seconds (two cores, " + platform.machine() + ") |",
-        "|---|---|---|---|",
+        f"| `tectum train` | steps | drawings a step | threads | seconds ({platform.machine()}) |",
+        "|---|---|---|---|---|",
         *[
             f"| `{command(part['recipe'])} --out {part['run']}` | {part['recipe']['steps']:,} | {part['recipe']['batch']} "
-            f"| {part['seconds']:,.0f} |"
+            f"| {part['recipe']['threads']} | {part['seconds']:,.0f} |"
             for part in (*before, run)
         ],
         "",
