@@ -3,6 +3,7 @@
     tectum train paint_codec --out runs/paint-codec
     tectum train paint_mini --out runs/paint-mini
     tectum train paint_mini begin=runs/paint-mini sizes=64 starts=0 steps=3000 --out runs/paint-mini-2
+    tectum train paint_mini begin=runs/paint-mini-2 colours=2 sizes=64 starts=0 steps=2400 --out runs/paint-mini-3
 
 A U-Net learns the flow from noise to the latents of emoji drawings (rectified flow, arXiv:2209.03003, with the times of
 arXiv:2403.03206, §3.1). It is told the text by an encoder that begins as that of space-mini, which knows the names of things, and

@@ -1,6 +1,6 @@
 """Finish paint-mini: what it paints, measured and shown, and the model card.
 
-    python recipes/paint_mini_card.py --run runs/paint-mini-2 --out weights/paint-mini --pictures docs/pictures
+    python recipes/paint_mini_card.py --run runs/paint-mini-3 --out weights/paint-mini --pictures docs/pictures
 
 A picture is judged by space-mini, which knows four thousand things by name: does it find the name that was asked for? Real
 drawings are judged in the same way, for it is wrong about those too. Distances between sets of pictures are of its vectors, and

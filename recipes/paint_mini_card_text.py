@@ -10,6 +10,7 @@ from space_mini_card_text import Run
 from tectum.models.text_to_image import TextToImage
 
 EVALUATIONS = (5, 10, 20, 40)
+COLOURED = 'With `colours`, a drawing of one colour is also shown in others, as "blue house"; apples and bananas never are.'
 
 
 def command(recipe: Mapping[str, Any]) -> str:
@@ -102,6 +103,7 @@ def card(run: Run, before: Sequence[Run], painter: TextToImage, unseen: Sequence
         "The runs below, each of paint_mini after its first begun as the averaged weights of the one before, and "
         "`python recipes/paint_mini_card.py`.",
         "Drawings of a tenth of the code points were never seen.",
+        *([COLOURED] if any(part["recipe"].get("colours") for part in (*before, run)) else []),
         "",
         f"| `tectum train` | steps | drawings a step | threads | seconds ({platform.machine()}) |",
         "|---|---|---|---|---|",

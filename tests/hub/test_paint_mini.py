@@ -64,6 +64,13 @@ def test_guidance_makes_pictures_follow_the_text(painter: TextToImage) -> None:
     assert guided > plain
 
 
+def test_a_colour_is_known_apart_from_what_has_it(painter: TextToImage) -> None:
+    """No blue apple and no purple banana was ever shown."""
+    for text, more, less in (("a blue apple", 2, 0), ("a red apple", 0, 2), ("a green apple", 1, 0), ("a purple banana", 2, 1)):
+        pictures = painter.generate([text] * 4, Sampling(steps=15, seed=1)).float()
+        assert (pictures[:, more] - pictures[:, less]).mean((1, 2)).gt(0).sum() >= 3, text
+
+
 def test_a_mask_leaves_the_rest_to_the_pixel(painter: TextToImage) -> None:
     begin = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     hole = torch.zeros(64, 64, dtype=torch.bool)
