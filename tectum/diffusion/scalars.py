@@ -125,7 +125,7 @@ def combine(*terms: tuple[Scalar, Tensor]) -> Tensor:
             total, begun = total + x * spread(weight, x), True
         elif weight != 0:
             # What was made here may be changed in place, which is cheaper.
-            own = begun and x.dtype is total.dtype and x.is_same_size(total)
+            own = begun and x.dtype is total.dtype and x.shape == total.shape
             total = total.add_(x, alpha=weight) if own else torch.add(total, x, alpha=weight)
             begun = True
     return total if begun else total.clone()

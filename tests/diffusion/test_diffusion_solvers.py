@@ -158,7 +158,7 @@ def test_what_a_network_says_may_be_used_as_it_is(ring: Mixture, unit_noise: tor
                     torch.testing.assert_close(a.past[0].x0, b.past[0].x0, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["DDPM", "3S", "SDE 2M"])
+@pytest.mark.parametrize("name", [*SOLVERS, *NOT_FROM_NOISE])
 def test_a_compiled_step_serves_every_step_of_every_grid(name: str, ring: Mixture, unit_noise: torch.Tensor) -> None:
     """One graph for each length of the past, whatever the numbers of steps; and the same samples."""
     graphs = []
@@ -167,7 +167,7 @@ def test_a_compiled_step_serves_every_step_of_every_grid(name: str, ring: Mixtur
         graphs.append(graph)
         return graph
 
-    step = SOLVERS[name](SD)
+    step = {**SOLVERS, **NOT_FROM_NOISE}[name](SD)
     torch._dynamo.reset()
     compiled = torch.compile(lambda state, here, there: step(state, ring, here, there), backend=count, fullgraph=True)
     counts = []

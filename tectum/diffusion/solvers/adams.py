@@ -55,4 +55,4 @@ class Adams:
         for weight, one in zip(weights, past, strict=True):
             share = where(moving, there.alpha * weight, 0.0) / where(one.at.sigma == 0, 1.0, one.at.sigma)
             terms += [(share, one.x), (-share * one.at.alpha, one.x0)]
-        return State(combine(*terms), state.step + 1, past)
+        return State(combine(*terms), state.step + 1, past[: max(1, self.order - 1)])

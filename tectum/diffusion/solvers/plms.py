@@ -49,7 +49,7 @@ class PLMS:
             usable = there.sigma != 0
             after = Seen(there._replace(sigma=where(usable, there.sigma, 1.0)), denoiser(trial, there), trial)
             noise = combine((where(usable, 0.5, 1.0), noise), (where(usable, 0.5, 0.0), _noise(after)))
-        return State(_ddim(state.x, noise, here, there), state.step + 1, past)
+        return State(_ddim(state.x, noise, here, there), state.step + 1, past[: max(1, self.order - 1)])
 
 
 def _noise(seen: Seen) -> Tensor:
