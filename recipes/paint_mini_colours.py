@@ -18,7 +18,10 @@ SAID = frozenset({
     "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "colored", "rainbow", "flag",
 })  # fmt: skip
 KEPT = frozenset(("apple", "banana"))
-PURE, STRONG, APART = 0.85, 0.2, 40.0
+PURE, STRONG = 0.85, 0.2
+"""Of one colour is what keeps so much of its chroma in the mean, and has so much of it for its opacity."""
+APART = 40.0
+"""Degrees by which a new colour differs from the old at least."""
 
 
 def chroma(pixels: Tensor) -> Tensor:

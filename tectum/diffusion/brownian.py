@@ -55,7 +55,7 @@ class Brownian:
     def _values(self, x: Tensor, places: Tensor) -> Tensor:
         """W at places/2²⁴ [2, n]: [2, n, …] in double precision."""
         device = home(x.device)
-        samples, places = self.samples.to(device), places.to(device)
+        samples = self.samples.to(device)
         total = torch.zeros((2, *x.shape), dtype=torch.float64, device=device)
         # Many levels at once while samples are small, few while they are large: memory stays that of some millions of numbers.
         for chosen in torch.arange(_LEVELS + 1, device=device).split(max(1, 2**21 // max(1, x.numel()))):
